@@ -1,0 +1,1 @@
+"""Conversations: prompts, the decode loop, the worker that runs it."""

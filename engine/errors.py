@@ -1,0 +1,58 @@
+"""What can go wrong in the engine, as one small tree.
+
+`str(error)` is always one or two sentences for the person at the keyboard: what is wrong and what to do.
+Each front door has one table that turns these classes into its own error format.
+"""
+
+
+class EngineError(Exception):
+    """Base of everything the engine raises on purpose."""
+
+
+class BadInput(EngineError):
+    """The request itself is wrong; sending it again unchanged will fail again."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextTooLong(BadInput):
+    """The input has more tokens than the model can read."""
+
+    def __init__(self, message: str, *, limit_tokens: int, actual_tokens: int, param: str) -> None:
+        super().__init__(message, param=param)
+        self.limit_tokens = limit_tokens
+        self.actual_tokens = actual_tokens
+
+
+class ModelNotFound(EngineError):
+    """No such model is installed; the message names the command that fetches it, if there is one."""
+
+
+class Unavailable(EngineError):
+    """The engine cannot serve this now but may soon; the same request may be sent again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(Unavailable):
+    """The queue is full."""
+
+
+class ModelNotReady(Unavailable):
+    """The model is still being fetched or loaded."""
+
+
+class WorkerCrashed(EngineError):
+    """The process that runs a model ended while it worked on this request."""
+
+
+class ModelSupplyError(EngineError):
+    """A model could not be fetched, verified, converted or removed."""
+
+
+class GatewayUnreachable(EngineError):
+    """No gateway answers and none could be started."""

@@ -1,0 +1,166 @@
+"""The values that cross the engine's borders. All frozen; none does any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # the MCP process reads this module and must not load numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Device = Literal["npu", "cpu"]
+ModelKind = Literal["embedding", "chat"]
+ModelState = Literal["not_pulled", "loading", "ready", "failed", "unloaded"]
+InputType = Literal["query", "document"]
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """Texts (or already tokenised texts, in the model's own vocabulary) to turn into vectors.
+
+    model: id of an installed embedding model; None asks for the default one.
+    input_type: "query" puts the model's retrieval instruction in front of each text.
+    dimensions: keep the first so many numbers of each vector and renormalise; None keeps all.
+    on_overflow: what to do with a text longer than the model reads.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    model: str | None = None
+    input_type: InputType = "document"
+    dimensions: int | None = None
+    on_overflow: Literal["error", "truncate"] = "error"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """vectors: float32 [inputs, dimensions], each row of length 1, in the order of the inputs.
+
+    token_counts: tokens read per input, special tokens included, after any truncation.
+    truncated: indexes of the inputs that were cut.
+    devices: what really ran, in the order of first use.
+    """
+
+    model: str
+    vectors: NDArray[np.float32]
+    token_counts: tuple[int, ...]
+    truncated: tuple[int, ...] = ()
+    devices: tuple[Device, ...] = ("cpu",)
+    npu_emulated: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 is greedy; max_tokens None fills the context."""
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    messages: tuple[Message, ...]
+    model: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class ChatStarted:
+    """First event of every chat: the request was admitted, this model answers, nothing is generated yet."""
+
+    model: str
+    device: Device
+
+
+@dataclass(frozen=True)
+class ChatPiece:
+    """Some whole characters of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ChatFinished:
+    """Last event of every chat that was not cancelled."""
+
+    finish_reason: FinishReason
+    usage: Usage
+
+
+ChatEvent = ChatStarted | ChatPiece | ChatFinished
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer: the events of one chat, folded."""
+
+    model: str
+    device: Device
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class NpuStatus:
+    available: bool
+    emulated: bool
+    name: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """context_tokens: the most tokens one input (embedding) or one prompt and its answer (chat) may have."""
+
+    id: str
+    kind: ModelKind
+    state: ModelState
+    device: Device | None
+    revision: str | None
+    detail: str | None
+    context_tokens: int
+    dimensions: int | None
+    rss_bytes: int
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class MemoryStatus:
+    rss_bytes: int
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    embedding: int
+    chat: int
+
+
+@dataclass(frozen=True)
+class Health:
+    status: Literal["ok", "loading", "degraded"]
+    version: str
+    uptime_seconds: float
+    npu: NpuStatus
+    models: tuple[ModelStatus, ...]
+    memory: MemoryStatus
+    queue: QueueStatus

@@ -1,0 +1,1 @@
+"""Child processes that hold models, and the messages to and from them."""

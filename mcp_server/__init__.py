@@ -1,0 +1,1 @@
+"""The MCP stdio server: a thin client of the gateway."""

@@ -1,0 +1,1 @@
+"""The OpenAI REST routes in front of the engine, on Sanic."""
