@@ -1,0 +1,13 @@
+"""How slow work on models tells what it is doing."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (what is being done, units done, units in all or None if unknown), from the working thread.
+
+The unit is bytes wherever bytes move. A new first argument means that a new step has begun.
+"""
+
+
+def silent(doing: str, done: int, total: int | None) -> None:
+    """A Progress for callers that show none."""

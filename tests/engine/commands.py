@@ -1,0 +1,45 @@
+"""Runs `npu-gateway` commands in processes of their own, with a home of their own."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+RUN_MAIN = "from engine.cli import main; main()"
+
+
+def environment(home: Path, **variables: str) -> Mapping[str, str]:
+    """This process's environment, without the user's own hub settings and cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return kept | {"NPU_GATEWAY_HOME": str(home), "HF_HOME": str(home / "hf")} | variables
+
+
+def npu_gateway(
+    *arguments: str, env: Mapping[str, str], prelude: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """prelude: Python that runs in the process before the command does."""
+    return subprocess.run(
+        [sys.executable, "-c", prelude + RUN_MAIN, *arguments],
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def started(*arguments: str, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that is killed at the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN_MAIN, *arguments],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
