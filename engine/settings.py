@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from engine.errors import BadInput
 
@@ -85,7 +85,7 @@ class Settings:
             )
 
     @classmethod
-    def load(cls, **overrides: object) -> "Settings":
+    def load(cls, **overrides: Any) -> "Settings":
         """Read config.toml; overrides (command-line flags) win over it, None meaning "not given".
 
         Raises BadInput naming the file and the key when the file cannot be used.
@@ -95,7 +95,7 @@ class Settings:
         return replace(cls(home=home), **values)
 
 
-def _read_config(file: Path) -> dict[str, object]:
+def _read_config(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -124,7 +124,7 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
 )
 
 
-def _checked(file: Path, key: str, value: object) -> object:
+def _checked(file: Path, key: str, value: Any) -> Any:
     if key not in _TOML_TYPES:
         known = ", ".join(f.name for f in fields(Settings) if f.name != "home")
         raise BadInput(f"{file}: unknown key {key!r}. Known keys: {known}.", param=key)

@@ -1,1 +1,63 @@
+"""The `npu-gateway` command: each subcommand's module is loaded only when that subcommand runs."""
 
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+import click
+
+from engine import __version__
+from engine.errors import EngineError
+
+OWN_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "chat": "engine.cli.gateway:chat",
+        "embed": "engine.cli.gateway:embed",
+        "import": "engine.cli.models:import_model",
+        "list": "engine.cli.models:list_models",
+        "logs": "engine.cli.gateway:logs",
+        "pull": "engine.cli.models:pull",
+        "rm": "engine.cli.models:rm",
+        "status": "engine.cli.gateway:status",
+        "stop": "engine.cli.gateway:stop",
+        "token": "engine.cli.gateway:token",
+    }
+)
+
+
+class LazyGroup(click.Group):
+    """Our own commands, and those that the front doors register as entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*OWN_COMMANDS, *entry_points(group="npu_gateway.commands").names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in OWN_COMMANDS:
+            module, _, name = OWN_COMMANDS[cmd_name].partition(":")
+            command = getattr(importlib.import_module(module), name)
+        else:
+            found = entry_points(group="npu_gateway.commands", name=cmd_name)
+            command = next((entry.load() for entry in found), None)
+        assert command is None or isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="npu-gateway")
+def cli() -> None:
+    """Embeddings and chat on this machine, for AI assistants: over MCP and the OpenAI API."""
+
+
+def main() -> None:
+    """Exit status 0: done; 1: it could not be done, with the reason; 2: wrong usage."""
+    try:
+        cli()
+    except EngineError as error:
+        click.secho(f"npu-gateway: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""A chat model as the engine sees it: messages in, a stream of events out."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from engine.chat.messages import Cancel, Finished, Generate, Piece, Refused, Started
+from engine.errors import EngineError, WorkerCrashed
+from engine.hardware import physical_cores
+from engine.models.store import InstalledModel
+from engine.types import ChatEvent, ChatFinished, ChatPiece, ChatRequest, ChatStarted, ModelState
+from engine.workers.supervisor import Supervisor
+
+
+class ChatModel:
+    """Owns the worker; `async with ChatModel.open(...)`."""
+
+    def __init__(self, installed: InstalledModel, *, log_folder: Path) -> None:
+        self.installed = installed
+        self.requests = 0
+        self.tokens = 0
+        self._worker = Supervisor(
+            installed.id,
+            "engine.chat.worker",
+            [str(installed.folder), "--threads", str(physical_cores())],
+            log_file=log_folder / f"{installed.id}.log",
+            on_message=self._received,
+            on_lost=self._lost,
+        )
+        self._open: dict[int, asyncio.Queue[object]] = {}
+        self._ids = itertools.count()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, installed: InstalledModel, *, log_folder: Path) -> AsyncGenerator["ChatModel"]:
+        model = cls(installed, log_folder=log_folder)
+        model._worker.start()
+        try:
+            yield model
+        finally:
+            await model._worker.stop()
+
+    @property
+    def state(self) -> ModelState:
+        return self._worker.state
+
+    @property
+    def detail(self) -> str | None:
+        return self._worker.detail
+
+    async def ready(self) -> None:
+        """Wait until the model is loaded. Raises WorkerFailed when it never will be."""
+        await self._worker.ready()
+
+    def rss_bytes(self) -> int:
+        return self._worker.rss_bytes()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._open)
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+        """Close the generator to cancel: the worker then drops the conversation at its next step.
+
+        Raises BadInput, ContextTooLong, Overloaded, WorkerFailed, WorkerCrashed.
+        """
+        await self.ready()
+        request_id = next(self._ids)
+        replies = self._open[request_id] = asyncio.Queue()
+        self._worker.send(Generate(request_id, request.messages, request.sampling))
+        self.requests += 1
+        ended = False
+        try:
+            while not ended:
+                match await replies.get():
+                    case Started():
+                        yield ChatStarted(self.installed.id, "cpu")
+                    case Piece(text=text):
+                        yield ChatPiece(text)
+                    case Finished(finish_reason=finish_reason, usage=usage):
+                        ended = True
+                        self.tokens += usage.prompt_tokens + usage.completion_tokens
+                        yield ChatFinished(finish_reason, usage)
+                    case Refused(error=error):
+                        ended = True
+                        raise error
+                    case EngineError() as lost:
+                        ended = True
+                        raise lost
+        finally:
+            del self._open[request_id]
+            if not ended and self._worker.state == "ready":
+                self._worker.send(Cancel(request_id))
+
+    def _received(self, message: object) -> None:
+        assert isinstance(message, Started | Piece | Finished | Refused), message
+        if replies := self._open.get(message.request_id):  # else its caller has left
+            replies.put_nowait(message)
+
+    def _lost(self) -> None:
+        for replies in self._open.values():
+            replies.put_nowait(
+                WorkerCrashed(f"The process that runs {self.installed.id} ended; send the request again.")
+            )

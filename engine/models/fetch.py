@@ -1,0 +1,45 @@
+"""Fetches a model in a process of its own, which ends when this coroutine is cancelled."""
+
+import asyncio
+from pathlib import Path
+
+from engine.errors import ModelSupplyError
+from engine.models.messages import PullProgress
+from engine.models.store import InstalledModel, ModelStore
+from engine.resident import Report
+from engine.workers.messages import LoadFailed, Ready
+from engine.workers.process import WorkerProcess
+
+
+async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Report) -> InstalledModel:
+    """Raises ModelSupplyError with the reason."""
+    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def received(message: object) -> None:
+        match message:
+            case PullProgress(doing, done_bytes, total_bytes):
+                share = f" ({done_bytes / total_bytes:.0%})" if total_bytes else ""
+                report(f"{doing}{share}")
+            case Ready():
+                outcome.set_result(None)
+            case LoadFailed(reason):
+                outcome.set_exception(ModelSupplyError(reason))
+
+    def ended(status: int) -> None:
+        if not outcome.done():
+            outcome.set_exception(
+                ModelSupplyError(f"fetching {model_id} ended with status {status}; its log is {log_file}")
+            )
+
+    worker = WorkerProcess(
+        "engine.models.worker",
+        [str(store.folder), model_id],
+        log_file=log_file,
+        on_message=received,
+        on_exit=ended,
+    )
+    try:
+        await outcome
+    finally:
+        await worker.stop()
+    return store.require(model_id)
