@@ -4,9 +4,21 @@
 Each front door has one table that turns these classes into its own error format.
 """
 
+from typing import Any
+
 
 class EngineError(Exception):
-    """Base of everything the engine raises on purpose."""
+    """Base of everything the engine raises on purpose. Pickles, to travel from a worker to the gateway."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class without its keyword-only arguments.
+        return _without_init, (type(self), self.args, self.__dict__)
+
+
+def _without_init(kind: type[EngineError], args: tuple[Any, ...], fields: dict[str, Any]) -> EngineError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class BadInput(EngineError):
@@ -56,3 +68,15 @@ class ModelSupplyError(EngineError):
 
 class GatewayUnreachable(EngineError):
     """No gateway answers and none could be started."""
+
+
+class GatewayRunning(EngineError):
+    """Another process already is the gateway. url: where it listens; None while it is still starting."""
+
+    def __init__(self, message: str, *, url: str | None) -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class PortTaken(EngineError):
+    """The address the gateway should listen on cannot be used."""

@@ -1,0 +1,214 @@
+"""Commands about the running gateway. Imports wait until a command runs, so that --help is quick."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.settings import Home
+
+if TYPE_CHECKING:
+    from engine.client import GatewayClient, RemoteEmbeddings
+    from engine.daemon import Endpoint
+    from engine.types import ChatRequest, Health
+
+NO_GATEWAY = "No gateway is running. Start one with: npu-gateway serve"
+
+
+@click.command(epilog="Example:  npu-gateway status --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> None:
+    """Show the running gateway: address, models, devices, memory. Exit status 1 if none runs."""
+    endpoint = _running()
+    health = asyncio.run(_health(endpoint))
+    if as_json:
+        about = {"url": endpoint.url, "pid": endpoint.pid, "auto_started": endpoint.auto_started}
+        click.echo(json.dumps(about | asdict(health), indent=2))
+    else:
+        _print_status(endpoint, health)
+
+
+@click.command(epilog="Example:  npu-gateway stop")
+def stop() -> None:
+    """End the running gateway; requests in progress may finish first."""
+    from engine.daemon import stop as stop_gateway
+
+    stopped = asyncio.run(stop_gateway(Home.locate()))
+    click.echo("The gateway has ended." if stopped else "No gateway was running.")
+
+
+@click.command(epilog="Example:  npu-gateway restart")
+def restart() -> None:
+    """End the running gateway and start one in the background, with the configuration as it is now."""
+    from engine.daemon import ensure
+    from engine.daemon import stop as stop_gateway
+
+    async def replace() -> "Endpoint":
+        await stop_gateway(Home.locate())
+        return await ensure(Home.locate())
+
+    click.echo(f"A new gateway runs at {asyncio.run(replace()).url}")
+
+
+@click.command(epilog="Example:  npu-gateway logs -n 200")
+@click.option("-n", "--lines", default=50, show_default=True, help="Lines to show of each file.")
+def logs(lines: int) -> None:
+    """Show the end of the gateway's log files."""
+    folder = Home.locate().log
+    files = sorted(folder.glob("gateway*.log"))
+    if not files:
+        click.echo(f"Nothing has been logged in {folder} yet.")
+    for file in files:
+        click.secho(f"== {file} ==", bold=True)
+        last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        click.echo("\n".join(last))
+
+
+@click.command(
+    epilog='Example:  curl -H "Authorization: Bearer $(npu-gateway token)" http://127.0.0.1:8000/health'
+)
+def token() -> None:
+    """Print the running gateway's token; OpenAI clients send it as their API key."""
+    click.echo(_running().token)
+
+
+@click.command(epilog='Example:  npu-gateway embed "a cat" "a dog"')
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.option("--model", help="Embedding model; the default one if left out.")
+@click.option("--query", is_flag=True, help="The texts are search questions, not documents.")
+@click.option("--json", "as_json", is_flag=True, help="Print the vectors, as one JSON object.")
+def embed(texts: tuple[str, ...], model: str | None, query: bool, as_json: bool) -> None:
+    """Turn texts into vectors; starts a gateway if none runs."""
+    from engine.types import EmbedRequest
+
+    request = EmbedRequest(texts, model=model, input_type="query" if query else "document")
+
+    async def ask() -> "RemoteEmbeddings":
+        async with _gateway() as gateway:
+            return await gateway.embed(request)
+
+    reply = asyncio.run(ask())
+    if as_json:
+        click.echo(json.dumps(asdict(reply)))
+    else:
+        _print_embeddings(texts, reply)
+
+
+@click.command(epilog='Example:  npu-gateway chat "What is the capital of France?"')
+@click.argument("prompt")
+@click.option("--model", help="Chat model; the default one if left out.")
+@click.option("--system", help="Instructions for the model.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Most tokens to generate.",
+)
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
+def chat(prompt: str, model: str | None, system: str | None, max_tokens: int, temperature: float) -> None:
+    """Stream an answer to PROMPT; starts a gateway if none runs. Speed goes to standard error."""
+    from engine.types import ChatRequest, Message, Sampling
+
+    before = (Message("system", system),) if system else ()
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    asyncio.run(_stream(ChatRequest((*before, Message("user", prompt)), model=model, sampling=sampling)))
+
+
+async def _stream(request: "ChatRequest") -> None:
+    from contextlib import aclosing
+
+    from engine.types import ChatFinished, ChatPiece, ChatStarted
+
+    first_piece_at = 0.0
+    async with _gateway() as gateway, aclosing(gateway.chat(request)) as events:
+        async for event in events:
+            match event:
+                case ChatStarted():
+                    first_piece_at = time.perf_counter()
+                case ChatPiece(text):
+                    click.echo(text, nl=False)
+                case ChatFinished(_, usage):
+                    click.echo()
+                    _print_speed(usage.completion_tokens, time.perf_counter() - first_piece_at)
+
+
+def _print_speed(tokens: int, seconds_after_first: float) -> None:
+    speed = f", {(tokens - 1) / seconds_after_first:.1f} tokens/s" if tokens > 1 else ""
+    click.secho(f"{tokens} tokens{speed}", dim=True, err=True)
+
+
+def _gateway() -> "GatewayClient":
+    """A client of the running gateway, or of one started now."""
+    from functools import partial
+
+    from engine.client import GatewayClient
+    from engine.daemon import ensure
+
+    return GatewayClient(partial(ensure, Home.locate()))
+
+
+def _running() -> "Endpoint":
+    from engine.daemon import find
+    from engine.errors import GatewayUnreachable
+
+    endpoint = asyncio.run(find(Home.locate()))
+    if endpoint is None:
+        raise GatewayUnreachable(NO_GATEWAY)
+    return endpoint
+
+
+async def _health(endpoint: "Endpoint") -> "Health":
+    from engine.client import GatewayClient
+
+    async def known() -> "Endpoint":
+        return endpoint
+
+    async with GatewayClient(known) as gateway:
+        return await gateway.health()
+
+
+def _print_status(endpoint: "Endpoint", health: "Health") -> None:
+    started = "started by a client" if endpoint.auto_started else "started by hand"
+    npu = health.npu.name if health.npu.available else f"none ({health.npu.reason})"
+    click.echo(
+        f"{endpoint.url}  {health.status}, version {health.version}, process {endpoint.pid}, {started}"
+    )
+    click.echo(f"NPU: {npu}{' (emulated)' if health.npu.emulated else ''}")
+    click.echo(f"Memory: {health.memory.rss_bytes / 2**20:,.0f} MiB, up {health.uptime_seconds:,.0f} s\n")
+    rows = (
+        (m.id, m.kind, m.state, m.device or "", f"{m.requests:,}", f"{m.tokens:,}", m.detail or "")
+        for m in health.models
+    )
+    _print_table(("model", "kind", "state", "device", "requests", "tokens", "detail"), rows)
+
+
+def _print_embeddings(texts: tuple[str, ...], reply: "RemoteEmbeddings") -> None:
+    rows = (
+        (
+            text if len(text) <= 40 else f"{text[:39]}…",
+            " ".join(f"{number:+.4f}" for number in vector[:6]) + " …",
+        )
+        for text, vector in zip(texts, reply.vectors, strict=True)
+    )
+    _print_table(("text", f"{len(reply.vectors[0])} numbers"), rows)
+    click.secho(
+        f"{reply.model} on {', '.join(reply.devices)}, {reply.total_tokens} tokens", dim=True, err=True
+    )
+
+
+def _print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a user's words may look like markup
+    Console().print(table)

@@ -1,0 +1,313 @@
+"""The engine as seen from another process: the same requests and events, over the gateway's HTTP routes.
+
+No numpy here: the MCP process imports this and must stay small.
+"""
+
+import asyncio
+import base64
+import json
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, fields
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import httpx2
+
+from engine.daemon import Endpoint
+from engine.daemon.http import bearer, loopback_http
+from engine.errors import (
+    BadInput,
+    EngineError,
+    GatewayUnreachable,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+    WorkerCrashed,
+)
+from engine.types import (
+    ChatEvent,
+    ChatFinished,
+    ChatPiece,
+    ChatRequest,
+    ChatStarted,
+    Completion,
+    Device,
+    EmbedRequest,
+    FinishReason,
+    Health,
+    MemoryStatus,
+    ModelStatus,
+    NpuStatus,
+    QueueStatus,
+    Usage,
+)
+
+Locate = Callable[[], Awaitable[Endpoint]]
+Json = dict[str, Any]
+"""Decoded JSON from the gateway; this module is where it turns into values."""
+T = TypeVar("T")
+
+HEALTH_SECONDS = 5.0
+EMBED_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RemoteEmbeddings:
+    """vectors: one per input, in its order, each of length 1. total_tokens: read for all inputs together."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    total_tokens: int
+    devices: tuple[Device, ...]
+    npu_emulated: bool
+
+
+class GatewayClient:
+    """One connection pool to whatever gateway `locate` finds (or starts).
+
+    A gateway that went away is looked for again and the request sent once more, as long as no byte of a reply
+    had arrived. Every method raises the EngineError that the gateway's engine raised.
+    """
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self._locating = asyncio.Lock()
+        self._endpoint: Endpoint | None = None
+        self._http = loopback_http(EMBED_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def endpoint(self) -> Endpoint:
+        """Where the gateway was last seen; looks for it first if need be, raising GatewayUnreachable."""
+        async with self._locating:
+            if self._endpoint is None:
+                self._endpoint = await self._locate()
+            return self._endpoint
+
+    async def health(self) -> Health:
+        reply = await self._json("GET", "/health", read_seconds=HEALTH_SECONDS)
+        return _health(reply.json())
+
+    async def embed(self, request: EmbedRequest) -> RemoteEmbeddings:
+        reply = await self._json(
+            "POST", "/v1/embeddings", body=_embedding_body(request), read_seconds=EMBED_SECONDS
+        )
+        return _embeddings(reply.json(), reply.headers)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The whole answer at once: `chat`, folded."""
+        pieces: list[str] = []
+        async with aclosing(self.chat(request)) as events:
+            async for event in events:
+                match event:
+                    case ChatStarted(model, device):
+                        pass
+                    case ChatPiece(text):
+                        pieces.append(text)
+                    case ChatFinished(reason, usage):
+                        pass
+        return Completion(model, device, "".join(pieces), reason, usage)
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """ChatStarted, ChatPieces, ChatFinished. Closing the generator ends the generation in the gateway."""
+        finish: FinishReason | None = None
+        usage: Usage | None = None
+        started = False
+        with _transport_errors():
+            async with self._reply("POST", "/v1/chat/completions", _chat_body(request), None) as reply:
+                async for chunk in _chunks(reply):
+                    if not started:
+                        started = True
+                        yield ChatStarted(chunk["model"], _devices(reply.headers)[0])
+                    for choice in chunk["choices"]:
+                        if text := choice["delta"].get("content"):
+                            yield ChatPiece(text)
+                        finish = choice.get("finish_reason") or finish
+                    if chunk.get("usage"):
+                        usage = _usage(chunk["usage"])
+        if finish is None or usage is None:
+            raise WorkerCrashed("The answer broke off before its end. Send the request again.")
+        yield ChatFinished(finish, usage)
+
+    async def _json(
+        self, method: str, path: str, *, read_seconds: float, body: Json | None = None
+    ) -> httpx2.Response:
+        with _transport_errors():
+            async with self._reply(method, path, body, read_seconds) as reply:
+                await reply.aread()
+                return reply
+
+    @asynccontextmanager
+    async def _reply(
+        self, method: str, path: str, body: Json | None, read_seconds: float | None
+    ) -> AsyncIterator[httpx2.Response]:
+        """A reply with status 200 whose body is still to be read; leaving the block closes its connection."""
+        reply = await self._sent(method, path, body, read_seconds)
+        try:
+            if reply.is_error:
+                await reply.aread()
+                raise _refusal(reply)
+            yield reply
+        finally:
+            await reply.aclose()
+
+    async def _sent(
+        self, method: str, path: str, body: Json | None, read_seconds: float | None
+    ) -> httpx2.Response:
+        async def send(endpoint: Endpoint) -> httpx2.Response:
+            timeout = httpx2.Timeout(read_seconds, connect=1.0)
+            url = endpoint.url + path
+            request = self._http.build_request(
+                method, url, json=body, headers=bearer(endpoint), timeout=timeout
+            )
+            return await self._http.send(request, stream=True)
+
+        seen = await self.endpoint()
+        try:
+            reply = await send(seen)
+            if reply.status_code != HTTPStatus.UNAUTHORIZED:
+                return reply
+            await reply.aclose()  # a successor with its own token listens on the same port
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+            pass  # refused, or cut before any byte: that gateway is gone
+        if self._endpoint is seen:
+            self._endpoint = None
+        return await send(await self.endpoint())
+
+
+def _embedding_body(request: EmbedRequest) -> Json:
+    return _without_none(
+        {
+            "model": request.model,
+            "input": request.inputs,
+            "input_type": request.input_type,
+            "dimensions": request.dimensions,
+            "encoding_format": "base64",
+        }
+    )
+
+
+def _embeddings(raw: Json, headers: httpx2.Headers) -> RemoteEmbeddings:
+    return RemoteEmbeddings(
+        model=raw["model"],
+        vectors=tuple(_vector(item["embedding"]) for item in raw["data"]),
+        total_tokens=raw["usage"]["total_tokens"],
+        devices=_devices(headers),
+        npu_emulated="x-npu-emulated" in headers,
+    )
+
+
+def _vector(encoded: str) -> tuple[float, ...]:
+    raw = base64.b64decode(encoded)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def _chat_body(request: ChatRequest) -> Json:
+    sampling = request.sampling
+    return _without_none(
+        {
+            "model": request.model,
+            "messages": [asdict(message) for message in request.messages],
+            "max_completion_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "stop": sampling.stop or None,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    )
+
+
+async def _chunks(reply: httpx2.Response) -> AsyncIterator[Json]:
+    """The JSON of each server-sent event. Raises the error that the gateway put into the stream, if any."""
+    async for event in httpx2.EventSource(reply):
+        if event.data == "[DONE]":
+            return
+        chunk = json.loads(event.data)
+        if error := chunk.get("error"):
+            raise _engine_error(HTTPStatus.INTERNAL_SERVER_ERROR, error, reply.headers)
+        yield chunk
+
+
+def _usage(raw: Json) -> Usage:
+    cached = (raw.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    return Usage(raw["prompt_tokens"], raw["completion_tokens"], cached)
+
+
+def _devices(headers: httpx2.Headers) -> tuple[Device, ...]:
+    return cast(tuple[Device, ...], tuple(name.strip() for name in headers["x-device"].split(",")))
+
+
+def _health(raw: Json) -> Health:
+    return Health(
+        status=raw["status"],
+        version=raw["version"],
+        uptime_seconds=raw["uptime_seconds"],
+        npu=_known(NpuStatus, raw["npu"]),
+        models=tuple(_known(ModelStatus, model) for model in raw["models"]),
+        memory=_known(MemoryStatus, raw["memory"]),
+        queue=_known(QueueStatus, raw["queue"]),
+    )
+
+
+def _known(kind: type[T], raw: Json) -> T:
+    """The dataclass from the fields we know; a newer gateway may say more."""
+    return kind(**{field.name: raw[field.name] for field in fields(cast(Any, kind))})
+
+
+def _without_none(body: Json) -> Json:
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _refusal(reply: httpx2.Response) -> EngineError:
+    try:
+        error = reply.json()["error"]
+        return _engine_error(reply.status_code, error, reply.headers)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return EngineError(
+            f"The gateway answered {reply.status_code} without a reason: see `npu-gateway logs`."
+        )
+
+
+def _engine_error(status: int, error: Json, headers: Mapping[str, str]) -> EngineError:
+    """The engine's error from OpenAI's error object; the inverse of the table in the HTTP front door."""
+    message = str(error["message"])
+    retry_after = float(headers.get("retry-after", 5))
+    if error.get("code") == "model_not_found":
+        return ModelNotFound(message)
+    match status:
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return Overloaded(message, retry_after_seconds=retry_after)
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            return Unavailable(message, retry_after_seconds=retry_after)
+        case HTTPStatus.UNAUTHORIZED:
+            return GatewayUnreachable(f"The gateway refused this client's token: {message}")
+        case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return BadInput(message, param=error.get("param"))
+        case _:
+            return WorkerCrashed(message) if error.get("code") == "worker_crashed" else EngineError(message)
+
+
+@contextmanager
+def _transport_errors() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        raise Unavailable(
+            "The gateway took the request but did not answer in time; it is busy or still loading a model.",
+            retry_after_seconds=5,
+        ) from error
+    except httpx2.TransportError as error:
+        raise GatewayUnreachable(
+            "The gateway ended in the middle of this request. Send it again: a new one starts by itself."
+        ) from error

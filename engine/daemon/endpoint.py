@@ -1,0 +1,86 @@
+"""The endpoint file: where the running gateway listens and the token it wants."""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from engine.settings import Home
+
+API = 1
+"""Version of what clients and gateways say to each other; part of the file's name. Additions keep it."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A gateway that has published itself.
+
+    instance: random, new with every start; tells one gateway from its successor on the same port.
+    """
+
+    url: str
+    token: str
+    pid: int
+    version: str
+    api: int
+    instance: str
+    auto_started: bool
+
+
+def endpoint_file(home: Home, api: int = API) -> Path:
+    return home.run / f"endpoint-v{api}.json"
+
+
+def read(home: Home, api: int = API) -> Endpoint | None:
+    """What is published, or None. It may be left over from a killed gateway: ask before trusting it."""
+    try:
+        raw = json.loads(endpoint_file(home, api).read_text(encoding="utf-8"))
+        return Endpoint(**{field.name: raw[field.name] for field in fields(Endpoint)})
+    except (OSError, ValueError, KeyError, TypeError):  # absent, being replaced (Windows), or not ours
+        return None
+
+
+@contextmanager
+def published(home: Home, endpoint: Endpoint) -> Iterator[None]:
+    """Show the endpoint to clients for the length of the block. Only the holder of the lock may call this."""
+    file = endpoint_file(home)
+    _write_private(file, json.dumps(asdict(endpoint), indent=2))
+    try:
+        yield
+    finally:
+        unpublish(home, endpoint)
+
+
+def unpublish(home: Home, endpoint: Endpoint) -> None:
+    """Take the endpoint down; no effect if it is down already or if another gateway's stands there."""
+    if read(home) == endpoint:
+        with suppress(FileNotFoundError):
+            endpoint_file(home).unlink()
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write all or nothing, readable by this user only: the file holds the token."""
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        _replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _replace(draft: Path, file: Path, attempts: int = 50) -> None:
+    for attempt in range(attempts):
+        try:
+            draft.replace(file)
+        except PermissionError:  # Windows: a client is reading the old file at this moment
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -1,0 +1,36 @@
+"""Gateways of other versions: the newest program of this home decides which gateway serves it.
+
+A gateway started by a client gives way to a newer client, finishing its work first; one started by hand is its
+user's business and serves every client that speaks its API. Older clients never replace newer gateways, so two
+installed versions cannot take turns for ever.
+"""
+
+from packaging.version import Version
+
+from engine import __version__
+from engine.daemon.endpoint import API, Endpoint, read
+from engine.daemon.find import answers, retire
+from engine.errors import GatewayUnreachable
+from engine.settings import Home
+
+
+def is_outdated(endpoint: Endpoint) -> bool:
+    return endpoint.auto_started and Version(endpoint.version) < Version(__version__)
+
+
+async def make_way(home: Home) -> None:
+    """Ask gateways with an older API, which this program cannot use, to leave.
+
+    Raises GatewayUnreachable if a gateway with a newer API runs.
+    """
+    for file in home.run.glob("endpoint-v*.json"):
+        api = int(file.stem.removeprefix("endpoint-v"))
+        endpoint = read(home, api) if api != API else None
+        if endpoint is None or not await answers(endpoint):
+            continue
+        if endpoint.api > API:
+            raise GatewayUnreachable(
+                f"The gateway at {endpoint.url} is newer (version {endpoint.version}) than this program "
+                f"({__version__}). Restart this program; if that does not help, update npu-gateway here too."
+            )
+        await retire(endpoint)
