@@ -1,0 +1,67 @@
+"""The stdio process around the server: logging, and every way it ends."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from engine.client import Locate
+from engine.settings import Home
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+KEEP_LOGS_SECONDS = 7 * 24 * 3600
+WATCH_SECONDS = 2.0
+
+
+def serve(home: Home, locate: Locate) -> None:
+    """Speak MCP on standard input and output until the input ends or the process that started us is gone."""
+    _log_to(home)  # before the SDK is imported and configures logging its own way
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # mcp 2.3 hangs on Ctrl-C until its input ends (python-sdk#3551)
+    _leave_with(psutil.Process().parent())
+
+    from mcp_server.server import create_server
+
+    create_server(locate).run("stdio")
+    os.dup2(2, 1)  # what libraries still flush while the interpreter ends must not reach the client
+
+
+def _log_to(home: Home) -> None:
+    """Warnings to standard error, which clients show to people; more to a file of this process."""
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING)
+    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_old_logs(home.log)
+    kept = logging.FileHandler(home.log / f"mcp-{os.getpid()}.log", encoding="utf-8", delay=True)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[shown, kept])
+
+
+def _forget_old_logs(folder: Path) -> None:
+    for file in folder.glob("mcp-*.log"):
+        try:
+            if file.stat().st_mtime < time.time() - KEEP_LOGS_SECONDS:
+                file.unlink()
+        except OSError:  # another process was faster, or (Windows) still writes it
+            continue
+
+
+def _leave_with(parent: psutil.Process | None) -> None:
+    """End this process when its parent has ended: a leaked handle can keep our standard input open for ever.
+
+    Leaving without cleaning up is safe: the kernel closes the connections, and the gateway ends their work.
+    """
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid and parent.is_running():
+            time.sleep(WATCH_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

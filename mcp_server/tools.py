@@ -1,0 +1,208 @@
+"""The tools. Their docstrings and argument descriptions are the user interface: a model reads them."""
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Annotated, Literal
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import Field
+
+from engine.client import GatewayClient, RemoteEmbeddings
+from engine.errors import EngineError, Unavailable
+from engine.types import (
+    ChatEvent,
+    ChatFinished,
+    ChatPiece,
+    ChatRequest,
+    ChatStarted,
+    EmbedRequest,
+    Health,
+    Message,
+    Sampling,
+)
+from mcp_server.results import CompleteResult, EmbedResult
+
+MAX_TEXTS = 64
+MAX_VECTORS = 8
+"""A 384-number vector is about 1,500 tokens to the model that reads it; clients cut results near 25,000."""
+VECTOR_DECIMALS = 6
+DEADLINE_SECONDS = 50.0
+"""Many MCP clients give up on a call after 60 seconds and would throw a nearly finished answer away."""
+PROGRESS_SECONDS = 0.5
+
+GatewayContext = Context[GatewayClient]
+
+
+def add_tools(server: MCPServer[GatewayClient]) -> None:
+    local = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    for tool, title in ((embed, "Embed texts"), (complete, "Complete a prompt"), (health, "Gateway health")):
+        description = inspect.getdoc(tool)
+        server.add_tool(tool, title=title, description=description, annotations=local, structured_output=True)
+
+
+async def embed(
+    texts: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        Field(min_length=1, max_length=MAX_TEXTS, description="1 to 64 texts, each up to 512 tokens."),
+    ],
+    ctx: GatewayContext,
+    input_type: Annotated[
+        Literal["document", "query"],
+        Field(description="'query' for a search question, 'document' for what is searched."),
+    ] = "document",
+    output: Annotated[
+        Literal["summary", "vectors"],
+        Field(description="'summary' (small) or 'vectors' (about 1,500 tokens per text, at most 8 texts)."),
+    ] = "summary",
+) -> Annotated[CallToolResult, EmbedResult]:
+    """Turn texts into embedding vectors on this computer; nothing leaves it and it costs nothing.
+
+    Returns the model, the number of dimensions and the tokens read. Ask for output='vectors' only if you need
+    the numbers themselves. Takes milliseconds per short text. For thousands of texts, let a program call the
+    gateway's OpenAI-compatible route POST /v1/embeddings instead.
+    """
+    if output == "vectors" and len(texts) > MAX_VECTORS:
+        raise ToolError(
+            f"{len(texts)} vectors do not fit into one result; send at most {MAX_VECTORS} texts with "
+            "output='vectors', or let a program call the gateway's POST /v1/embeddings "
+            "(`npu-gateway status` shows its address)."
+        )
+    with tool_errors():
+        reply = await _gateway(ctx).embed(EmbedRequest(tuple(texts), input_type=input_type))
+    return _embed_result(reply, with_vectors=output == "vectors")
+
+
+async def complete(
+    prompt: Annotated[str, Field(min_length=1, description="What to answer, in plain text.")],
+    ctx: GatewayContext,
+    system: Annotated[str, Field(description="Instructions for the model, or empty.")] = "",
+    max_tokens: Annotated[int, Field(ge=1, le=2048, description="Most tokens to generate.")] = 256,
+    temperature: Annotated[
+        float, Field(ge=0, le=2, description="0 always gives the same answer; higher varies more.")
+    ] = 0.0,
+) -> Annotated[CallToolResult, CompleteResult]:
+    """Answer a prompt with the small chat model on this computer; nothing leaves it and it costs nothing.
+
+    Good for private text, short summaries, rewriting and classification; much weaker than you at reasoning
+    and facts. It keeps no memory between calls. Expect 10 to 200 tokens per second, one call at a time; after
+    50 seconds you get the text so far with finish_reason 'deadline'.
+    """
+    system_message = (Message("system", system),) if system else ()
+    request = ChatRequest(
+        (*system_message, Message("user", prompt)),
+        sampling=Sampling(max_tokens=max_tokens, temperature=temperature),
+    )
+    with tool_errors():
+        async with aclosing(_gateway(ctx).chat(request)) as events:
+            result = await _gathered(events, ctx)
+    return _complete_result(result)
+
+
+async def health(ctx: GatewayContext) -> Health:
+    """Say what this computer's gateway can do now: models and their state, devices, memory, queue lengths.
+
+    Call it when another tool failed or seems slow. status 'degraded' names what failed in a detail or reason.
+    """
+    with tool_errors():
+        return await _gateway(ctx).health()
+
+
+@contextmanager
+def tool_errors() -> Iterator[None]:
+    """The engine's errors as ToolError, the only kind whose text the SDK passes on to the model."""
+    try:
+        yield
+    except Unavailable as error:
+        raise ToolError(f"{error} Retry in {error.retry_after_seconds:.0f} s.") from error
+    except EngineError as error:
+        raise ToolError(str(error)) from error
+
+
+def _gateway(ctx: GatewayContext) -> GatewayClient:
+    return ctx.request_context.lifespan_context
+
+
+def _embed_result(reply: RemoteEmbeddings, *, with_vectors: bool) -> CallToolResult:
+    vectors = [[round(number, VECTOR_DECIMALS) for number in vector] for vector in reply.vectors]
+    result = EmbedResult(
+        model=reply.model,
+        dimensions=len(vectors[0]),
+        count=len(vectors),
+        total_tokens=reply.total_tokens,
+        devices=list(reply.devices),
+        npu_emulated=reply.npu_emulated,
+        vectors=vectors if with_vectors else [],
+        note="" if with_vectors else "The vectors are left out; output='vectors' shows them.",
+    )
+    ran_on = " and ".join(result.devices) + (" (emulated)" if result.npu_emulated else "")
+    facts = (
+        f"{result.count} vectors of {result.dimensions} numbers from {result.model} on {ran_on}, "
+        f"{result.total_tokens} tokens read. {result.note}"
+    )
+    return _result(result, facts.strip(), *(json.dumps(vector) for vector in result.vectors))
+
+
+async def _gathered(events: AsyncIterator[ChatEvent], ctx: GatewayContext) -> CompleteResult:
+    """Fold the events, reporting progress; what has come by the deadline is the answer."""
+    started: ChatStarted | None = None
+    finished: ChatFinished | None = None
+    text, pieces, report_at = "", 0, 0.0
+    with anyio.move_on_after(DEADLINE_SECONDS):
+        async for event in events:
+            match event:
+                case ChatStarted():
+                    started = event
+                case ChatPiece():
+                    text, pieces = text + event.text, pieces + 1
+                    if anyio.current_time() >= report_at:
+                        await ctx.report_progress(pieces, message=f"{len(text)} characters so far")
+                        report_at = anyio.current_time() + PROGRESS_SECONDS
+                case ChatFinished():
+                    finished = event
+    if started is None or not (text or finished):
+        raise ToolError(
+            f"No text within {DEADLINE_SECONDS:.0f} s: the model is loading, reading a long prompt or "
+            "serving others. Call health to see which; then send a shorter prompt or try again."
+        )
+    return CompleteResult(
+        text=text,
+        model=started.model,
+        device=started.device,
+        finish_reason=finished.finish_reason if finished else "deadline",
+        prompt_tokens=finished.usage.prompt_tokens if finished else None,
+        completion_tokens=finished.usage.completion_tokens if finished else None,
+        note=_completion_note(finished),
+    )
+
+
+def _completion_note(finished: ChatFinished | None) -> str:
+    if finished is None:
+        return f"Cut off after {DEADLINE_SECONDS:.0f} s; ask for less, or for the rest in a new call."
+    if finished.finish_reason == "length":
+        return "Cut off at max_tokens or at the end of the model's context."
+    return ""
+
+
+def _complete_result(result: CompleteResult) -> CallToolResult:
+    tokens = (
+        "token counts unknown"
+        if result.completion_tokens is None
+        else f"{result.prompt_tokens} prompt tokens, {result.completion_tokens} generated"
+    )
+    facts = (
+        f"[{result.model} on {result.device}; finish_reason {result.finish_reason}; {tokens}] {result.note}"
+    )
+    return _result(result, result.text, facts.strip())
+
+
+def _result(structured: EmbedResult | CompleteResult, *texts: str) -> CallToolResult:
+    """The same facts twice: some clients show a model only the structured part, some only the text."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text) for text in texts],
+        structured_content=structured.model_dump(),
+    )

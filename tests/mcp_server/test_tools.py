@@ -1,0 +1,195 @@
+"""What a model sees: descriptions, results, errors."""
+
+import asyncio
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from engine.client import GatewayClient, Locate
+from engine.daemon import ensure
+from engine.settings import Home
+from mcp_server import tools
+from mcp_server.server import create_server
+from tests.mcp_server.wire import until
+
+GOLDEN = Path(__file__).with_name("golden") / "tools.json"
+
+
+async def called(locate: Locate, tool: str, **arguments: Any) -> Any:
+    """The result of one call through the SDK's client."""
+    async with Client(create_server(locate), raise_exceptions=True) as client:
+        return await client.call_tool(tool, arguments)
+
+
+def text_of(result: Any) -> str:
+    return "\n".join(block.text for block in result.content)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any):
+    """Whoever changes a word that models read changes the golden file in the same commit."""
+    async with Client(create_server(locate), mode=mode) as client:
+        listed = (await client.list_tools()).tools
+
+    shown = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed]
+    assert shown == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+async def test_embed_sums_up_by_default(locate: Locate):
+    result = await called(locate, "embed", texts=["a", "b"])
+
+    assert result.structured_content == {
+        "model": "canned-embed",
+        "dimensions": 4,
+        "count": 2,
+        "total_tokens": 6,
+        "devices": ["npu"],
+        "npu_emulated": True,
+        "vectors": [],
+        "note": "The vectors are left out; output='vectors' shows them.",
+    }
+    assert text_of(result) == (
+        "2 vectors of 4 numbers from canned-embed on npu (emulated), 6 tokens read. "
+        "The vectors are left out; output='vectors' shows them."
+    )
+
+
+async def test_embed_shows_the_vectors_on_request_in_both_channels(locate: Locate):
+    result = await called(locate, "embed", texts=["a", "b"], input_type="query", output="vectors")
+
+    vectors = [[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    assert result.structured_content["vectors"] == vectors
+    assert [json.loads(block.text) for block in result.content[1:]] == vectors
+
+
+async def test_more_vectors_than_a_result_can_hold_are_refused_with_another_way(locate: Locate):
+    result = await called(locate, "embed", texts=["a"] * 9, output="vectors")
+
+    assert result.is_error
+    assert "at most 8 texts" in text_of(result)
+    assert "/v1/embeddings" in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "named"),
+    [
+        ("embed", {"texts": ["a"], "normalize": True}, "normalize"),
+        ("embed", {"texts": []}, "texts"),
+        ("embed", {"texts": ["a", ""]}, "texts.1"),
+        ("embed", {"texts": ["a"] * 65}, "texts"),
+        ("embed", {"texts": ["a"], "output": "all"}, "output"),
+        ("complete", {"prompt": "a", "top_p": 1}, "top_p"),
+        ("complete", {"prompt": "a", "max_tokens": 0}, "max_tokens"),
+        ("complete", {"prompt": "a", "temperature": 99}, "temperature"),
+        ("health", {"verbose": True}, "verbose"),
+    ],
+)
+async def test_wrong_arguments_are_refused_by_name(
+    locate: Locate, tool: str, arguments: dict[str, Any], named: str
+):
+    result = await called(locate, tool, **arguments)
+
+    assert result.is_error
+    assert named in text_of(result)
+
+
+async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
+    result = await called(locate, "complete", prompt="hello", system="be brief")
+
+    assert result.structured_content == {
+        "text": "system: be brief. user: hello. ",
+        "model": "canned-chat",
+        "device": "cpu",
+        "finish_reason": "stop",
+        "prompt_tokens": 11,
+        "completion_tokens": 7,
+        "note": "",
+    }
+    assert [block.text for block in result.content] == [
+        "system: be brief. user: hello. ",
+        "[canned-chat on cpu; finish_reason stop; 11 prompt tokens, 7 generated]",
+    ]
+
+
+async def test_a_full_queue_says_when_to_try_again(locate: Locate):
+    result = await called(locate, "complete", prompt="busy")
+
+    assert result.is_error
+    assert text_of(result) == "Error executing tool complete: Too many chats are waiting. Retry in 7 s."
+
+
+async def test_at_the_deadline_complete_returns_what_it_has(locate: Locate, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tools, "DEADLINE_SECONDS", 1.0)
+
+    result = await called(locate, "complete", prompt="endless")
+
+    facts = result.structured_content
+    assert facts.pop("text").startswith("on and on and ")
+    assert facts == {
+        "model": "canned-chat",
+        "device": "cpu",
+        "finish_reason": "deadline",
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "note": "Cut off after 1 s; ask for less, or for the rest in a new call.",
+    }
+
+
+async def test_a_model_that_says_nothing_until_the_deadline_is_an_error(
+    locate: Locate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tools, "DEADLINE_SECONDS", 1.0)
+
+    result = await called(locate, "complete", prompt="silent")
+
+    assert result.is_error
+    assert "No text within 1 s" in text_of(result)
+    assert "Call health" in text_of(result)
+
+
+async def test_complete_reports_growing_progress(locate: Locate, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tools, "PROGRESS_SECONDS", 0.0)
+    seen: list[tuple[float, str | None]] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append((progress, message))
+
+    async with Client(create_server(locate)) as client:
+        await client.call_tool("complete", {"prompt": "b", "system": "a"}, progress_callback=note)
+
+    assert seen == [(1, "11 characters so far"), (2, "20 characters so far")]
+
+
+async def test_a_cancelled_call_ends_the_generation_in_the_gateway(locate: Locate, gateway: GatewayClient):
+    async def generating(wanted: bool) -> bool:
+        return bool((await gateway.health()).queue.chat) == wanted
+
+    async with Client(create_server(locate)) as client:
+        call = asyncio.create_task(client.call_tool("complete", {"prompt": "endless"}))
+        await until(partial(generating, True))
+        call.cancel()
+
+        await until(partial(generating, False))
+
+
+async def test_health_is_the_gateways(locate: Locate):
+    result = await called(locate, "health")
+
+    assert result.structured_content["status"] == "ok"
+    assert [model["id"] for model in result.structured_content["models"]] == ["canned-embed", "canned-chat"]
+    assert json.loads(text_of(result)) == result.structured_content
+
+
+async def test_without_a_gateway_the_model_is_told_why(home: Home):
+    broken = (sys.executable, "-c", "raise SystemExit('no such device')")
+
+    result = await called(partial(ensure, home, command=broken), "health")
+
+    assert result.is_error
+    assert "no such device" in text_of(result)
+    assert "gateway-boot.log" in text_of(result)
