@@ -1,0 +1,111 @@
+"""The gateway's HTTP application and the server that runs it."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from sanic import HTTPResponse
+from sanic.config import Config
+from sanic.exceptions import PayloadTooLarge
+from sanic.http import Http
+from sanic.signals import Event
+
+from openai_shim.context import App, AppContext, Request, finish_headers
+from openai_shim.errors import describe
+from openai_shim.guard import admit
+from openai_shim.ops import internal_routes, ops_routes
+from openai_shim.replies import json_reply
+from openai_shim.routes import v1_routes
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_DISCARDED_BYTES = 64 * 2**20
+DISCARD_SECONDS = 10.0
+RESPONSE_SECONDS = 3600
+"""Between two writes of a reply. A whole chat answer may take this long on a slow machine with a queue."""
+DRAIN_SECONDS = 15.0
+"""What running requests get to finish when the gateway ends; `npu-gateway stop` waits for twice that."""
+
+
+def create_app(context: AppContext) -> App:
+    app = App("npu-gateway", config=_config(), ctx=context, configure_logging=False)
+    app.request_class = Request
+    app.blueprint([v1_routes(), ops_routes(), internal_routes()])
+    app.add_signal(_admit, Event.HTTP_ROUTING_BEFORE)
+    app.register_middleware(finish_headers, "response")
+    app.exception(Exception)(_failed)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App, listener: socket.socket) -> AsyncGenerator[None]:
+    """Answer what arrives on `listener` for the length of the block, then let running requests finish."""
+    # Connections may wait in the backlog already: routes must be complete before the first is accepted.
+    server: Any = await app.create_server(sock=listener, asyncio_server_kwargs={"start_serving": False})
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    try:
+        yield
+    finally:
+        app.ctx.closing.set()
+        await server.before_stop()
+        await _drain(server)
+        await server.after_stop()
+
+
+async def _drain(server: Any) -> None:
+    server.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await _all_closed(server)
+    for connection in tuple(server.connections):
+        connection.abort()  # cancels its handler
+    await _all_closed(server)
+
+
+async def _all_closed(server: Any) -> None:
+    """Sanic tells nobody when a connection becomes idle or ends, hence the clock."""
+    while server.connections:
+        for connection in tuple(server.connections):
+            connection.close_if_idle()
+        await asyncio.sleep(0.02)
+
+
+def _config() -> Config:
+    # No prefix: SANIC_* variables of the environment must not change what is documented here.
+    config = Config(env_prefix=None)
+    config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    config.RESPONSE_TIMEOUT = RESPONSE_SECONDS
+    config.AUTO_EXTEND = False
+    config.MOTD = False
+    return config
+
+
+async def _admit(request: Request) -> None:
+    admit(request)
+
+
+async def _failed(request: Request, error: Exception) -> HTTPResponse:
+    failure = describe(error)
+    if failure.status >= 500 and failure.code == "internal_error":
+        logger.error("%s failed", request.ctx.request_id, exc_info=error)
+    if isinstance(error, PayloadTooLarge):
+        await _discard_body(request)
+    return json_reply(failure.body(), failure.status, failure.headers)
+
+
+async def _discard_body(request: Request) -> None:
+    """Closing a connection with unread bytes resets it, and its caller may never read why it was refused."""
+    stream = request.stream
+    assert isinstance(stream, Http)
+    stream.request_max_size = MAX_DISCARDED_BYTES
+    with contextlib.suppress(PayloadTooLarge, TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for _ in stream:
+                pass

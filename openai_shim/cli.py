@@ -1,0 +1,112 @@
+"""`npu-gateway serve`: the gateway as a process."""
+
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import signal
+from collections.abc import Iterator
+
+import click
+
+from engine.daemon import Claim, claim
+from engine.engine import Engine
+from engine.errors import BadInput, GatewayRunning
+from engine.models.registry import find
+from engine.settings import Home, Settings
+from engine.types import ModelKind
+from openai_shim.app import create_app, serving
+from openai_shim.banner import introduce
+from openai_shim.context import AppContext
+
+LOG_BYTES = 5_000_000
+
+
+@click.command(epilog="Example:  npu-gateway serve --port 8080 --chat phi-3-mini-4k-instruct")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option("--embed", metavar="ID", help="Default embedding model.  [default: bge-small-en-v1.5]")
+@click.option("--chat", metavar="ID", help="Default chat model.  [default: the best one installed]")
+@click.option(
+    "--device", type=click.Choice(["auto", "npu", "cpu"]), help="Where models run.  [default: auto]"
+)
+@click.option("--auto", is_flag=True, hidden=True, help="Started by a client, not by a person.")
+def serve(
+    host: str | None, port: int | None, embed: str | None, chat: str | None, device: str | None, auto: bool
+) -> None:
+    """Run the gateway until Ctrl-C.
+
+    The first run fetches the embedded models; the gateway answers meanwhile and says how far they are.
+    """
+    settings = Settings.load(host=host, port=port, embed=embed, chat=chat, device=device)
+    try:
+        with claim(settings.home, settings.host, settings.port, auto_started=auto) as claimed:
+            _log_to_file(settings.home)
+            asyncio.run(_run(settings, claimed))
+    except GatewayRunning:
+        if not auto:  # whoever started this one wants a gateway, and there is one
+            raise
+
+
+async def _run(settings: Settings, claimed: Claim) -> None:
+    async with Engine.start(settings) as engine:
+        _check_default(engine, "embedding")
+        _check_default(engine, "chat")
+        keys = tuple(filter(None, [settings.api_key, claimed.endpoint.token]))
+        is_open = not settings.api_key and not claimed.endpoint.auto_started
+        context = AppContext(engine, settings, () if is_open else keys, claimed.endpoint)
+        with _ended_by_signals(context.closing):
+            async with serving(create_app(context), claimed.socket):
+                introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
+                await context.closing.wait()
+                claimed.unpublish()
+                introduction.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await introduction
+
+
+def _check_default(engine: Engine, kind: ModelKind) -> None:
+    """Raises ModelNotFound or BadInput for a default model that will never come up."""
+    model_id = engine.default_model(kind)
+    if engine.store.get(model_id) is None and not find(model_id).embedded:
+        engine.store.require(model_id)
+    found = engine.model(model_id).kind
+    if found != kind:
+        raise BadInput(f"{model_id!r} is a model for {found}, not for {kind}.")
+
+
+@contextlib.contextmanager
+def _ended_by_signals(closing: asyncio.Event) -> Iterator[None]:
+    """The first signal ends the gateway in good order, the second at once.
+
+    `signal.signal` and not `loop.add_signal_handler`, which Windows does not have.
+    """
+    loop = asyncio.get_running_loop()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+
+    def end(number: int, frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_DFL)
+        loop.call_soon_threadsafe(closing.set)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log_to_file(home: Home) -> None:
+    """Everything goes to gateway.log, and warnings also to stderr."""
+    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = logging.handlers.RotatingFileHandler(
+        home.log / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
+    )
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, handlers=[file, screen], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )

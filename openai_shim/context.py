@@ -1,0 +1,76 @@
+"""What handlers find on the app and on a request, with types."""
+
+import asyncio
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import sanic
+import sanic.response
+from sanic.config import Config
+
+from engine.daemon import Endpoint
+from engine.engine import Engine
+from engine.settings import Settings
+from engine.types import Device
+
+
+@dataclass(frozen=True)
+class AppContext:
+    """accepted_keys: bearer tokens of the OpenAI routes; none means that they are open.
+
+    endpoint: how the gateway has published itself, for the routes under /internal; None when it has not.
+    closing: set it, and the gateway takes no new work and ends.
+    """
+
+    engine: Engine
+    settings: Settings
+    accepted_keys: tuple[str, ...] = ()
+    endpoint: Endpoint | None = None
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class RequestContext(SimpleNamespace):
+    """headers: what the reply carries beside its own, whatever the handler returns or raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started_at = time.perf_counter()
+        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.headers: dict[str, str] = {}
+
+
+App = sanic.Sanic[Config, AppContext]
+
+
+class Request(sanic.Request[App, RequestContext]):
+    @staticmethod
+    def make_context() -> RequestContext:
+        return RequestContext()
+
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def adopt_request_id(request: Request) -> None:
+    """A proxy or client that already numbers its requests finds its own numbers in the gateway's log."""
+    context = request.ctx  # made by this first use: here the clock of the request starts
+    sent = request.headers.get("x-request-id", "")
+    if _SANE_ID.fullmatch(sent):
+        context.request_id = sent
+
+
+def finish_headers(request: Request, response: sanic.response.BaseHTTPResponse) -> None:
+    context = request.ctx
+    response.headers["x-request-id"] = context.request_id
+    response.headers["openai-processing-ms"] = str(round((time.perf_counter() - context.started_at) * 1000))
+    response.headers.update(context.headers)
+
+
+def say_devices(request: Request, *devices: Device, emulated: bool = False) -> None:
+    """In the reply's headers: what ran."""
+    request.ctx.headers["x-device"] = ",".join(devices)
+    if emulated:
+        request.ctx.headers["x-npu-emulated"] = "1"

@@ -1,0 +1,57 @@
+"""Routes for people and programs that run the gateway: is it up, can it work, what is it doing, end it."""
+
+from sanic import Blueprint, HTTPResponse
+
+from engine.errors import ModelNotReady
+from engine.types import ModelStatus
+from openai_shim.context import Request
+from openai_shim.replies import json_reply
+
+
+def ops_routes() -> Blueprint:
+    routes = Blueprint("ops")
+    routes.add_route(health, "/health", methods=["GET"])
+    routes.add_route(healthz, "/healthz", methods=["GET"])
+    routes.add_route(readyz, "/readyz", methods=["GET"])
+    return routes
+
+
+def internal_routes() -> Blueprint:
+    """For this product's own processes; not an API for others."""
+    routes = Blueprint("internal", url_prefix="/internal")
+    routes.add_route(identity, "/identity", methods=["GET"])
+    routes.add_route(shutdown, "/shutdown", methods=["POST"])
+    return routes
+
+
+async def health(request: Request) -> HTTPResponse:
+    return json_reply(request.app.ctx.engine.health())
+
+
+async def healthz(request: Request) -> HTTPResponse:
+    """Says only that the event loop turns; open to everyone, so nothing more."""
+    return json_reply({"status": "ok"})
+
+
+async def readyz(request: Request) -> HTTPResponse:
+    """200 once texts can be embedded; chat models take longer to load, and their state is in the reply."""
+    engine = request.app.ctx.engine
+    embedder = engine.model(engine.default_model("embedding"))
+    if embedder.state != "ready":
+        raise ModelNotReady(_why(embedder), retry_after_seconds=1)
+    return json_reply({"status": "ready", "models": {model.id: model.state for model in engine.models()}})
+
+
+def _why(model: ModelStatus) -> str:
+    return f"{model.id} is {model.state}{f': {model.detail}' if model.detail else ''}."
+
+
+async def identity(request: Request) -> HTTPResponse:
+    endpoint = request.app.ctx.endpoint
+    assert endpoint is not None  # the guard lets nobody through without its token
+    return json_reply({"instance": endpoint.instance, "version": endpoint.version, "api": endpoint.api})
+
+
+async def shutdown(request: Request) -> HTTPResponse:
+    request.app.ctx.closing.set()
+    return json_reply({"status": "closing"}, status=202)

@@ -1,0 +1,157 @@
+"""An engine without models: deterministic, can be held and can fail where a test wants it to."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+
+from engine.engine import Engine
+from engine.errors import ModelNotFound
+from engine.settings import Home, Settings
+from engine.types import (
+    ChatEvent,
+    ChatFinished,
+    ChatPiece,
+    ChatRequest,
+    ChatStarted,
+    Embeddings,
+    EmbedRequest,
+    Health,
+    MemoryStatus,
+    ModelKind,
+    ModelState,
+    ModelStatus,
+    NpuStatus,
+    QueueStatus,
+    Usage,
+)
+
+EMBEDDER = "tiny-embedder"
+CHATTER = "tiny-chatter"
+DIMENSIONS = 4
+
+T = TypeVar("T")
+
+
+def settings(**changes: object) -> Settings:
+    return Settings(home=Home(Path("does-not-exist")), **{"embed": EMBEDDER, "chat": CHATTER} | changes)
+
+
+class FakeEngine:
+    """Vectors are made of the input's length; answers are `pieces`.
+
+    admission, reading, writing: while one is not set, a request waits before its first event, before its
+    first piece, or after each piece. error: raised by `embed`, and by `chat` at once or after some pieces.
+    started, ended: set when a request runs, and when it is over, however it ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        pieces: tuple[str, ...] = ("Hel", "lo"),
+        error: Exception | None = None,
+        pieces_before_error: int | None = None,
+        states: Mapping[str, ModelState] = MappingProxyType({}),
+    ) -> None:
+        self.pieces = pieces
+        self.error = error
+        self.pieces_before_error = pieces_before_error
+        self.states = states
+        self.requests: list[EmbedRequest | ChatRequest] = []
+        self.admission, self.reading, self.writing = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for gate in (self.admission, self.reading, self.writing):
+            gate.set()
+        self.started, self.ended = asyncio.Event(), asyncio.Event()
+
+    def default_model(self, kind: ModelKind) -> str:
+        return EMBEDDER if kind == "embedding" else CHATTER
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        self.requests.append(request)
+        self.started.set()
+        try:
+            await self.admission.wait()
+        finally:
+            self.ended.set()
+        if self.error:
+            raise self.error
+        self.model(request.model or EMBEDDER)
+        vectors = np.array([fake_vector(item) for item in request.inputs], dtype=np.float32)
+        return Embeddings(
+            EMBEDDER, vectors[:, : request.dimensions], tuple(len(item) + 2 for item in request.inputs)
+        )
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+        self.requests.append(request)
+        self.started.set()
+        try:
+            await self.admission.wait()
+            if self.error and self.pieces_before_error is None:
+                raise self.error
+            self.model(request.model or CHATTER)
+            yield ChatStarted(CHATTER, "cpu")
+            await self.reading.wait()
+            for written, piece in enumerate(self.pieces):
+                if self.error and written == self.pieces_before_error:
+                    raise self.error
+                yield ChatPiece(piece)
+                await self.writing.wait()
+            yield ChatFinished("stop", Usage(prompt_tokens=7, completion_tokens=len(self.pieces)))
+        finally:
+            self.ended.set()
+
+    complete = Engine.complete
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        return (
+            self._status(EMBEDDER, "embedding", context_tokens=512, dimensions=DIMENSIONS),
+            self._status(CHATTER, "chat", context_tokens=4096, dimensions=None),
+        )
+
+    def model(self, model_id: str) -> ModelStatus:
+        for status in self.models():
+            if status.id == model_id:
+                return status
+        raise ModelNotFound(f"No model {model_id!r} is installed.")
+
+    def health(self) -> Health:
+        return Health(
+            status="ok",
+            version="0.1.0",
+            uptime_seconds=1.5,
+            npu=NpuStatus(available=False, emulated=False, name=None, reason="none here"),
+            models=self.models(),
+            memory=MemoryStatus(rss_bytes=1),
+            queue=QueueStatus(embedding=0, chat=0),
+        )
+
+    def _status(
+        self, model_id: str, kind: ModelKind, *, context_tokens: int, dimensions: int | None
+    ) -> ModelStatus:
+        state = self.states.get(model_id, "ready")
+        return ModelStatus(
+            id=model_id,
+            kind=kind,
+            state=state,
+            device="cpu" if state == "ready" else None,
+            revision="0123456789abcdef",
+            detail="half fetched" if state == "loading" else None,
+            context_tokens=context_tokens,
+            dimensions=dimensions,
+            rss_bytes=0,
+            requests=0,
+            tokens=0,
+        )
+
+
+def fake_vector(item: str | tuple[int, ...]) -> list[float]:
+    """Not exactly representable in binary, so that rounding on the way would show."""
+    return [len(item) / 3, 0.1, -0.7, 1e-9]
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    """The result, or a failed test instead of one that hangs."""
+    return await asyncio.wait_for(awaitable, timeout=5)

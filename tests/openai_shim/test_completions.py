@@ -1,0 +1,90 @@
+"""Text completions, which LlamaIndex and older programs use."""
+
+import openai
+import pytest
+
+from engine.types import ChatRequest, Message, Sampling
+from tests.openai_shim.conftest import Gateway
+from tests.openai_shim.fakes import CHATTER
+
+ASK = {"model": CHATTER, "prompt": "Hello"}
+
+
+def asked(prompt: str, sampling: Sampling | None = None) -> ChatRequest:
+    return ChatRequest((Message("user", prompt),), CHATTER, sampling or Sampling(max_tokens=16))
+
+
+async def test_the_openai_client_gets_one_choice_for_each_prompt(running: Gateway) -> None:
+    answer = (await running.openai.completions.create(model=CHATTER, prompt=["a", "b"])).model_dump(
+        exclude_unset=True
+    )
+
+    assert answer == {
+        "id": answer["id"],
+        "object": "text_completion",
+        "created": answer["created"],
+        "model": CHATTER,
+        "system_fingerprint": "fp_0123456789ab",
+        "choices": [
+            {"index": 0, "text": "Hello", "logprobs": None, "finish_reason": "stop"},
+            {"index": 1, "text": "Hello", "logprobs": None, "finish_reason": "stop"},
+        ],
+        "usage": {
+            "prompt_tokens": 14,
+            "completion_tokens": 4,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+    assert running.engine.requests == [asked("a"), asked("b")]
+
+
+async def test_a_stream_carries_the_same_text(running: Gateway) -> None:
+    stream = await running.openai.completions.create(
+        model=CHATTER, prompt="Hello", stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "Hello"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None, None, "stop"]
+    assert [chunk.usage.total_tokens for chunk in chunks if chunk.usage] == [9]
+    assert {chunk.object for chunk in chunks} == {"text_completion"}
+
+
+async def test_sampling_fields_reach_the_engine(running: Gateway) -> None:
+    fields = {"max_tokens": 3, "temperature": 0, "top_p": 0.5, "seed": 1, "stop": "x", "echo": False, "n": 1}
+    reply = await running.http.post("/v1/completions", json=ASK | fields)
+
+    assert reply.status_code == 200
+    assert running.engine.requests == [asked("Hello", Sampling(3, 0.0, 0.5, 1, ("x",)))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ""}, "prompt[0]"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": ["a", "b"], "stream": True}, "prompt"),
+        ({"echo": True}, "echo"),
+        ({"suffix": "end"}, "suffix"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"best_of": 2}, "best_of"),
+        ({"n": 2}, "n"),
+        ({"temperature": 99}, "temperature"),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_done_is_a_400_that_names_the_parameter(
+    running: Gateway, fields: dict[str, object], param: str
+) -> None:
+    reply = await running.http.post("/v1/completions", json=ASK | fields)
+
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+    assert running.engine.requests == []
+
+
+async def test_an_unknown_model_is_a_404(running: Gateway) -> None:
+    with pytest.raises(openai.NotFoundError):
+        await running.openai.completions.create(model="nope", prompt=["a", "b"])

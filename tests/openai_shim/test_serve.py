@@ -1,0 +1,164 @@
+"""`npu-gateway serve` as a process, with the real models."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openai
+import psutil
+import pytest
+
+from engine.daemon.endpoint import read
+from engine.settings import Home
+
+CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@dataclass(frozen=True)
+class Served:
+    process: subprocess.Popen[str]
+    home: Home
+
+    @property
+    def url(self) -> str:
+        endpoint = read(self.home)
+        assert endpoint is not None
+        return endpoint.url
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def served(models_home: Home, tmp_path: Path) -> Iterator[Served]:
+    """Two models are up. Linked, not copied: a home of its own costs no disk."""
+    home = Home(tmp_path / "home")
+    shutil.copytree(models_home.models, home.models, copy_function=os.link)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.cli", "serve", "--port", "0"],
+        env=os.environ | {"NPU_GATEWAY_HOME": str(home.root), "COLUMNS": "200"},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        yield Served(process, home)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def wait_until_up(served: Served) -> str:
+    """What serve prints until its last model is ready."""
+    printed = ""
+    assert served.process.stderr is not None
+    too_late = threading.Timer(120, served.process.kill)
+    too_late.start()
+    try:
+        for line in served.process.stderr:
+            printed += line
+            if line.startswith("smollm2"):
+                return printed
+    finally:
+        too_late.cancel()
+    raise AssertionError(printed)
+
+
+def test_it_shows_how_to_use_it_and_what_came_up(served: Served) -> None:
+    printed = wait_until_up(served)
+
+    assert f"base_url {served.url}/v1" in printed
+    assert '{"mcpServers": {"npu-gateway": {"command": "npu-gateway", "args": ["mcp"]}}}' in printed
+    assert [line.split()[:4] for line in printed.splitlines()[-2:]] == [
+        ["bge-small-en-v1.5", "embedding", "ready", "cpu"],
+        ["smollm2-135m-instruct", "chat", "ready", "cpu"],
+    ]
+
+
+def test_the_openai_client_gets_unit_vectors_and_paris(served: Served) -> None:
+    wait_until_up(served)
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=60) as client:
+        vectors = [
+            item.embedding
+            for item in client.embeddings.create(model="bge-small-en-v1.5", input=["a cat", "a dog"]).data
+        ]
+        asked = {"model": "smollm2-135m-instruct", "messages": CAPITAL, "temperature": 0, "max_tokens": 40}
+        answer = client.chat.completions.create(**asked).choices[0].message.content
+        stream = client.chat.completions.create(**asked, stream=True)
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+    assert [len(vector) for vector in vectors] == [384, 384]
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert "Paris" in answer
+    assert streamed == answer
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to one process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_it_in_good_order_and_nothing_stays_behind(
+    served: Served, number: signal.Signals
+) -> None:
+    wait_until_up(served)
+    workers = served.workers()
+    assert len(workers) >= 2
+
+    served.process.send_signal(number)
+
+    assert served.process.wait(timeout=20) == 0
+    assert read(served.home) is None
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def test_killing_it_leaves_nothing_behind(served: Served) -> None:
+    wait_until_up(served)
+    workers = served.workers()
+
+    served.process.kill()
+
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def test_a_second_one_says_who_is_there(served: Served) -> None:
+    wait_until_up(served)
+    env = os.environ | {"NPU_GATEWAY_HOME": str(served.home.root)}
+    command = [sys.executable, "-m", "engine.cli", "serve"]
+
+    second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    automatic = subprocess.run([*command, "--auto"], env=env, capture_output=True, text=True, timeout=30)
+
+    assert (second.returncode, served.url in second.stderr) == (1, True)
+    assert (automatic.returncode, automatic.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--embed", "nope"], 1, "nope"),
+        (["--chat", "nope"], 1, "nope"),
+        (["--chat", "phi-3-mini-4k-instruct"], 1, "npu-gateway pull phi-3-mini-4k-instruct"),
+        (["--embed", "smollm2-135m-instruct"], 1, "not for embedding"),
+        (["--device", "gpu"], 2, "gpu"),
+        (["--host", "0.0.0.0"], 1, "api_key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_served_is_said_without_a_traceback(
+    tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "engine.cli", "serve", "--port", "0", *arguments],
+        env=os.environ | {"NPU_GATEWAY_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert ended.returncode == status
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
