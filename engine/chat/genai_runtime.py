@@ -1,0 +1,182 @@
+"""Runs a chat model with onnxruntime-genai, one Generator per conversation, taking turns.
+
+Observed in onnxruntime-genai 0.18 on the CPU, and why this looks as it does:
+- `append_tokens` computes at once and holds the GIL; it can be called in slices with the same result. So the
+  scheduler decides how much is read at a time, and can stop between slices.
+- Its own Engine batches statically: whoever comes late waits until all rows of the batch have ended.
+- A Generator allocates and clears its KV memory up front, for `max_length` tokens (20 ms and 46 MB per
+  1,024 tokens of SmolLM2-135M), and cannot grow: a conversation that outgrows its Generator is read again
+  into one with twice the room.
+- `rewind_to` must be followed by `append_tokens`; the logits are wrong before.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime_genai
+
+import numpy as np
+import onnxruntime_genai as og
+
+from engine.chat.kv_memory import KvMemory
+from engine.chat.runtime import Advanced, Failed, Logits, Outcome, OutOfMemory, TokenSequence, Work
+from engine.chat.template import ChatTemplate
+from engine.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+_GENAI_ERRORS = (RuntimeError, MemoryError)
+"""What its bindings raise."""
+
+_PROBE_TOKENS = 16
+_ROOM_BYTES = 64 << 20
+_LEAST_ROOM_TOKENS = 512
+_TIGHT_ROOM_TOKENS = 256
+"""Room for the answer, and for the next turn: what 64 MiB hold (SmolLM2: 1,456 tokens), at least 512 tokens
+(Phi-3: 384 MiB); when memory is short, 256 tokens."""
+
+
+class GenaiCache:
+    """A Generator, and the tokens that it has read."""
+
+    def __init__(self, model: Any, capacity: int) -> None:
+        parameters = og.GeneratorParams(model)
+        parameters.set_search_options(max_length=capacity, do_sample=False)
+        self._generator = og.Generator(model, parameters)
+        self.capacity = capacity
+        self.tokens: list[int] = []
+
+    def rewind(self, length: int) -> None:
+        if length < len(self.tokens):
+            self._generator.rewind_to(length)
+            del self.tokens[length:]
+
+    def read(self, tokens: Sequence[int]) -> None:
+        self._generator.append_tokens(np.array(tokens, dtype=np.int32))
+        self.tokens += tokens
+
+    def output_bytes(self, name: str) -> int:
+        return int(self._generator.get_output(name).nbytes)
+
+    def release(self) -> None:
+        del self._generator
+
+    def logits(self) -> Logits:
+        logits: Logits = self._generator.get_logits()
+        return logits.reshape(-1)
+
+
+class GenaiSequence:
+    def __init__(self, tokens: Sequence[int], limit: int, cache: GenaiCache) -> None:
+        self.tokens = list(tokens)
+        self.limit = limit
+        self.cache = cache
+        self.cached_tokens = len(cache.tokens)
+
+    @property
+    def unread(self) -> int:
+        return len(self.tokens) - len(self.cache.tokens)
+
+    def append(self, token: int) -> None:
+        self.tokens.append(token)
+
+    def read(self, count: int) -> Logits | None:
+        start = len(self.cache.tokens)
+        self.cache.read(self.tokens[start : start + count])
+        return None if self.unread else self.cache.logits()
+
+
+class GenaiRuntime:
+    """Implements `engine.chat.runtime.Runtime`; all calls must come from one thread.
+
+    folder: a model in the format of onnxruntime-genai.
+    context_tokens: the longest conversation wanted; None for as long as the model can.
+    kv_bytes: the most memory that all conversations together may take.
+    """
+
+    def __init__(self, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> None:
+        settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        self._model = _load(folder, threads)
+        self._token_bytes = _kv_bytes_per_token(self._model, settings["decoder"])
+        budget_tokens = kv_bytes // self._token_bytes
+        self.context_tokens = min(context_tokens or budget_tokens, budget_tokens, settings["context_length"])
+        self._room = max(_ROOM_BYTES // self._token_bytes, _LEAST_ROOM_TOKENS)
+        self._memory = KvMemory(budget_tokens, lambda capacity: GenaiCache(self._model, capacity))
+
+    def open(self, tokens: Sequence[int], limit: int) -> GenaiSequence | None:
+        try:
+            cache = self._memory.take(tokens, self._capacities(len(tokens), limit, self._room))
+        except _GENAI_ERRORS as error:
+            raise EngineError(f"The chat model cannot begin a conversation: {error}") from error
+        return GenaiSequence(tokens, limit, cache) if cache else None
+
+    def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
+        for item in work:
+            assert isinstance(item.sequence, GenaiSequence)
+            yield self._advance(item.sequence, item.tokens)
+
+    def close(self, sequence: TokenSequence) -> None:
+        assert isinstance(sequence, GenaiSequence)
+        self._memory.rest(sequence.cache)
+
+    def _advance(self, sequence: GenaiSequence, count: int) -> Outcome:
+        try:
+            if len(sequence.tokens) > sequence.cache.capacity and not self._grow(sequence):
+                return OutOfMemory(sequence)
+            return Advanced(sequence, sequence.read(count))
+        except _GENAI_ERRORS as error:
+            logger.exception("a conversation of %d tokens failed", len(sequence.tokens))
+            self._memory.drop(sequence.cache)
+            return Failed(sequence, EngineError(f"The chat model failed on this conversation: {error}"))
+
+    def _grow(self, sequence: GenaiSequence) -> bool:
+        """Move the conversation to a larger cache, where it is read again from the start."""
+        room = sequence.cache.capacity
+        self._memory.drop(sequence.cache)
+        capacities = self._capacities(len(sequence.tokens), sequence.limit, room)
+        cache = self._memory.take(sequence.tokens, capacities)
+        if cache:
+            sequence.cache = cache
+        return cache is not None
+
+    def _capacities(self, length: int, limit: int, room: int) -> tuple[int, int]:
+        good = min(length + room, self.context_tokens)
+        return good, min(length + _TIGHT_ROOM_TOKENS, limit, good)
+
+
+def _load(folder: Path, threads: int) -> Any:
+    """Raises EngineError."""
+    options = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
+    try:
+        config = og.Config(str(folder))
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        return og.Model(config)
+    except _GENAI_ERRORS as error:
+        raise EngineError(f"The chat model in {folder} cannot be loaded: {error}") from error
+
+
+def _kv_bytes_per_token(model: Any, decoder: dict[str, Any]) -> int:
+    """Measured on a Generator, because the configuration does not tell the number type."""
+    probe = GenaiCache(model, _PROBE_TOKENS)
+    probe.read([0])
+    names = (decoder["outputs"]["present_key_names"], decoder["outputs"]["present_value_names"])
+    layer_bytes = sum(probe.output_bytes(name % 0) for name in names)
+    return int(layer_bytes * decoder["num_hidden_layers"] // _PROBE_TOKENS)
+
+
+def chat_template(folder: Path) -> ChatTemplate:
+    """Raises EngineError."""
+    try:
+        tokenizer = og.Tokenizer(og.Config(str(folder)))
+    except _GENAI_ERRORS as error:
+        raise EngineError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
+    return ChatTemplate(tokenizer.apply_chat_template)
+
+
+def end_tokens(folder: Path) -> frozenset[int]:
+    """The tokens that end an answer."""
+    return frozenset(int(token) for token in og.Tokenizer(og.Config(str(folder))).eos_token_ids)

@@ -1,0 +1,69 @@
+"""What the gateway and a chat worker say to each other.
+
+gateway                      worker
+   | <------------------- ChatReady
+   | Generate ---------------> |
+   | <------- Started, Piece*, Finished     or Refused, at any point
+   | Cancel -----------------> |            and nothing more comes
+"""
+
+from dataclasses import dataclass
+
+from engine.errors import EngineError
+from engine.types import FinishReason, Message, Sampling, Usage
+from engine.workers.messages import Ready
+
+
+@dataclass(frozen=True)
+class ChatReady(Ready):
+    """context_tokens: the most tokens that a prompt and its answer may have together."""
+
+    context_tokens: int
+
+
+@dataclass(frozen=True)
+class Generate:
+    request_id: int
+    messages: tuple[Message, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The caller has left. Harmless when the request has already ended."""
+
+    request_id: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request is sound and has a place in the line."""
+
+    request_id: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some whole characters of the answer."""
+
+    request_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    request_id: int
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The request ends with this error: instead of Started, or later when the runtime fails on it."""
+
+    request_id: int
+    error: EngineError
+
+
+Reply = Started | Piece | Finished | Refused

@@ -1,0 +1,102 @@
+"""Decides which conversation advances when.
+
+    submit -> waiting -> active: reading its prompt -> active: answering -> finished
+                 ^                     ^                     |
+                 |                     +-- outgrew its KV memory, read again
+                 +-------------------------- no KV memory left, waits for others to end
+
+Each step lets every answering conversation have one token and one reading conversation have one slice of its
+prompt. So all advance alike, and neither a long prompt nor a long answer keeps the others waiting.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from engine.chat.conversation import Conversation
+from engine.chat.messages import Refused, Reply
+from engine.chat.runtime import Advanced, Failed, Logits, OutOfMemory, Runtime, TokenSequence, Work
+from engine.errors import EngineError, Overloaded
+
+
+class Scheduler:
+    """Not thread-safe: submit, cancel and step are called by turns.
+
+    slice_tokens: how much of one prompt is read in one step; the same for every step of every prompt, because
+    the last digits of the logits depend on it, and the same request should get the same answer.
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, max_active: int = 8, max_waiting: int = 64, slice_tokens: int = 64
+    ) -> None:
+        self._runtime = runtime
+        self._max_active = max_active
+        self._max_waiting = max_waiting
+        self._slice_tokens = slice_tokens
+        self._waiting: deque[Conversation] = deque()
+        self._active: dict[TokenSequence, Conversation] = {}  # who waited longest for a slice comes first
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._active
+
+    def submit(self, conversation: Conversation) -> None:
+        """Raises Overloaded."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                f"{len(self._waiting)} conversations already wait for the chat model; try again later.",
+                retry_after_seconds=5,
+            )
+        self._waiting.append(conversation)
+
+    def cancel(self, request_id: int) -> None:
+        """Its place is free for the next step. An unknown id is that of one that has just ended."""
+        self._waiting = deque(c for c in self._waiting if c.request_id != request_id)
+        for sequence in [s for s, c in self._active.items() if c.request_id == request_id]:
+            self._runtime.close(sequence)
+            del self._active[sequence]
+
+    def step(self) -> Iterator[Reply]:
+        yield from self._admit()
+        for outcome in self._runtime.advance(self._next_work()):
+            match outcome:
+                case Advanced(sequence, logits):
+                    if logits is not None:
+                        yield from self._answer(sequence, logits)
+                case OutOfMemory(sequence):
+                    self._waiting.appendleft(self._active.pop(sequence))
+                case Failed(sequence, error):
+                    yield Refused(self._active.pop(sequence).request_id, error)
+
+    def _admit(self) -> Iterator[Reply]:
+        """First come, first served: nobody overtakes a long conversation that waits for memory."""
+        while self._waiting and len(self._active) < self._max_active:
+            conversation = self._waiting[0]
+            try:
+                sequence = self._runtime.open(conversation.tokens, conversation.limit)
+            except EngineError as error:
+                self._waiting.popleft()
+                yield Refused(conversation.request_id, error)
+                continue
+            if sequence is None:
+                assert self._active, "the runtime has no memory for a single conversation"
+                return
+            if conversation.cached_tokens is None:
+                conversation.cached_tokens = sequence.cached_tokens
+            self._active[sequence] = self._waiting.popleft()
+
+    def _next_work(self) -> list[Work]:
+        answering = [Work(s, 1) for s in self._active if s.unread == 1]
+        reading = next((s for s in self._active if s.unread > 1), None)
+        if reading is None:
+            return answering
+        self._active[reading] = self._active.pop(reading)  # to the end of the line
+        return [*answering, Work(reading, self._slice_tokens)]
+
+    def _answer(self, sequence: TokenSequence, logits: Logits) -> Iterator[Reply]:
+        conversation = self._active[sequence]
+        yield from conversation.advance(logits)
+        if conversation.finished:
+            self._runtime.close(sequence)
+            del self._active[sequence]
+        else:
+            sequence.append(conversation.tokens[-1])

@@ -1,0 +1,141 @@
+"""The process that holds one chat model: `python -m engine.chat.worker FOLDER --threads N`.
+
+One thread receives messages, the main thread runs the scheduler and answers. When the gateway is gone the
+process ends at once, whatever it is doing.
+"""
+
+import argparse
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.chat.conversation import Conversation
+from engine.chat.genai_runtime import GenaiRuntime, chat_template, end_tokens
+from engine.chat.messages import Cancel, ChatReady, Generate, Refused, Reply, Started
+from engine.chat.prompt import PromptEncoder
+from engine.chat.runtime import Runtime
+from engine.chat.scheduler import Scheduler
+from engine.chat.vocabulary import Vocabulary
+from engine.errors import ContextTooLong, EngineError
+from engine.workers.channel import Channel, inherited_channel
+from engine.workers.messages import LoadFailed
+
+Inbox = queue.SimpleQueue[Generate | Cancel]
+
+DEFAULT_KV_BYTES = 1536 << 20
+"""2,048 tokens of Phi-3-mini, 34,952 of SmolLM2-135M (float32)."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--context-tokens", type=int)
+    parser.add_argument("--kv-bytes", type=int, default=DEFAULT_KV_BYTES)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    channel = inherited_channel()
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(channel, inbox), name="receive", daemon=True).start()
+    try:
+        chat = Chat.load(
+            arguments.folder,
+            threads=arguments.threads,
+            context_tokens=arguments.context_tokens,
+            kv_bytes=arguments.kv_bytes,
+        )
+    except (EngineError, OSError) as error:
+        channel.send(LoadFailed(str(error)))
+        return
+    channel.send(ChatReady(chat.context_tokens))
+    try:
+        chat.serve(inbox, channel)
+    except OSError:
+        os._exit(0)  # nobody reads the answers any more
+
+
+class Chat:
+    """Everything between a message from the gateway and the replies to it."""
+
+    def __init__(
+        self, runtime: Runtime, encoder: PromptEncoder, vocabulary: Vocabulary, end_tokens: frozenset[int]
+    ) -> None:
+        self.context_tokens = runtime.context_tokens
+        self._scheduler = Scheduler(runtime)
+        self._encoder = encoder
+        self._vocabulary = vocabulary
+        self._end_tokens = end_tokens
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> "Chat":
+        """Raises EngineError or OSError."""
+        runtime = GenaiRuntime(folder, threads=threads, context_tokens=context_tokens, kv_bytes=kv_bytes)
+        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        encoder = PromptEncoder(tokenizer_json, chat_template(folder))
+        return cls(runtime, encoder, Vocabulary(tokenizer_json), end_tokens(folder))
+
+    def serve(self, inbox: Inbox, channel: Channel) -> None:
+        """Never returns. Raises OSError when the gateway is gone."""
+        while True:
+            for message in _arrived(inbox, wait=self._scheduler.idle):
+                for reply in self._take(message):
+                    channel.send(reply)
+            for reply in self._scheduler.step():
+                channel.send(reply)
+
+    def _take(self, message: Generate | Cancel) -> Iterator[Reply]:
+        match message:
+            case Cancel(request_id):
+                self._scheduler.cancel(request_id)
+            case Generate(request_id):
+                try:
+                    conversation = self._conversation(message)
+                    self._scheduler.submit(conversation)
+                    yield Started(request_id, len(conversation.tokens))
+                except EngineError as error:
+                    yield Refused(request_id, error)
+
+    def _conversation(self, request: Generate) -> Conversation:
+        """Raises BadInput, ContextTooLong."""
+        prompt = self._encoder.encode(request.messages)
+        if len(prompt) >= self.context_tokens:
+            raise ContextTooLong(
+                f"This model's maximum context length is {self.context_tokens} tokens. However, your "
+                f"messages resulted in {len(prompt)} tokens. Please reduce the length of the messages.",
+                limit_tokens=self.context_tokens,
+                actual_tokens=len(prompt),
+                param="messages",
+            )
+        return Conversation(
+            request.request_id,
+            prompt,
+            request.sampling,
+            context_tokens=self.context_tokens,
+            vocabulary=self._vocabulary,
+            end_tokens=self._end_tokens,
+        )
+
+
+def _arrived(inbox: Inbox, *, wait: bool) -> Iterator[Generate | Cancel]:
+    """Everything that is in the inbox now; at least one message if asked to wait."""
+    if wait:
+        yield inbox.get()
+    while not inbox.empty():
+        yield inbox.get()
+
+
+def _receive(channel: Channel, inbox: Inbox) -> None:
+    try:
+        while True:
+            message = channel.receive()
+            assert isinstance(message, Generate | Cancel), message
+            inbox.put(message)
+    except EOFError:
+        os._exit(0)  # in the middle of an answer that nobody will read
+
+
+if __name__ == "__main__":
+    main()
