@@ -9,7 +9,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from engine.embedding.cpu import CpuEmbedder, derived_graph
+from engine.embedding.cpu import CpuEmbedder
+from engine.embedding.cpu_graph import derived_graph
 from engine.embedding.messages import BatchDone, BatchFailed, RunBatch
 from engine.errors import EngineError
 from engine.workers.channel import Channel, inherited_channel

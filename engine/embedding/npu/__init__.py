@@ -1,0 +1,1 @@
+"""The embedding model on the neural processor, through the QNN execution provider of onnxruntime."""

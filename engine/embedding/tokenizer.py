@@ -1,0 +1,121 @@
+"""Texts to token ids, for embedding. Runs in the gateway process: imports neither onnxruntime nor onnx."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from engine.errors import BadInput, ContextTooLong, ModelSupplyError
+from engine.types import InputType
+
+QUERY_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+"""What BGE's authors put in front of queries, and of queries only (huggingface.co/BAAI/bge-small-en-v1.5)."""
+
+
+@dataclass(frozen=True)
+class TokenizedBatch:
+    """ids: per input, [CLS] and [SEP] included. truncated: indexes of the inputs that were cut."""
+
+    ids: tuple[NDArray[np.int32], ...]
+    truncated: tuple[int, ...]
+
+
+class TextTokenizer:
+    """The tokenizer of one model, made from its `tokenizer.json`."""
+
+    def __init__(self, tokenizer: Tokenizer, context_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_tokens = context_tokens
+        self._vocabulary_size = self._tokenizer.get_vocab_size()
+        self._cls, self._sep = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        self._instruction = self._tokenizer.encode(QUERY_INSTRUCTION, add_special_tokens=False).ids
+
+    @classmethod
+    def load(cls, model_folder: Path, context_tokens: int) -> "TextTokenizer":
+        """Raises ModelSupplyError when the folder's tokenizer.json cannot be used."""
+        return cls(_read(model_folder / "tokenizer.json"), context_tokens)
+
+    def encode_batch(
+        self,
+        inputs: Sequence[str | Sequence[int]],
+        *,
+        input_type: InputType = "document",
+        on_overflow: Literal["error", "truncate"] = "error",
+    ) -> TokenizedBatch:
+        """Raises BadInput (param "input") naming the first input that cannot be embedded, ContextTooLong if
+        it is too long and must not be truncated.
+
+        Inputs that are token ids already get [CLS] and [SEP] where they lack them: most callers' tokenizers
+        add both, those that do not would otherwise get vectors of a form the model was never trained on.
+        """
+        instruction = self._instruction if input_type == "query" else []
+        room = self._context_tokens - len(instruction) - 2
+        bodies = self._bodies(inputs)
+        truncated = tuple(i for i, body in enumerate(bodies) if len(body) > room)
+        if truncated and on_overflow == "error":
+            raise self._too_long(truncated[0], len(bodies[truncated[0]]) + len(instruction) + 2)
+        framed = ([self._cls, *instruction, *body[:room], self._sep] for body in bodies)
+        return TokenizedBatch(tuple(np.array(ids, dtype=np.int32) for ids in framed), truncated)
+
+    def _bodies(self, inputs: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
+        """The ids of each input without [CLS] and [SEP]; never empty."""
+        for index, item in enumerate(inputs):
+            if isinstance(item, str):
+                _check_unicode(index, item)
+        texts = [item for item in inputs if isinstance(item, str)]
+        encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        bodies = [
+            next(encoded).ids if isinstance(item, str) else self._unframed(index, item)
+            for index, item in enumerate(inputs)
+        ]
+        for index, body in enumerate(bodies):
+            if not body:
+                raise BadInput(f"Input {index} has no text to embed: it is empty or blank.", param="input")
+        return bodies
+
+    def _unframed(self, index: int, ids: Sequence[int]) -> Sequence[int]:
+        for token in ids:
+            if not 0 <= token < self._vocabulary_size:
+                raise BadInput(
+                    f"Input {index} has the token id {token}, but this model's ids go from 0 to "
+                    f"{self._vocabulary_size - 1}. Send text, or ids made by this model's own tokenizer.",
+                    param="input",
+                )
+        start = 1 if ids and ids[0] == self._cls else 0
+        end = len(ids) - 1 if ids and ids[-1] == self._sep else len(ids)
+        return ids[start:end]
+
+    def _too_long(self, index: int, actual_tokens: int) -> ContextTooLong:
+        return ContextTooLong(
+            f"Input {index} has {actual_tokens} tokens, but this model reads at most "
+            f"{self._context_tokens}. Split it, shorten it, or ask for truncation.",
+            limit_tokens=self._context_tokens,
+            actual_tokens=actual_tokens,
+            param="input",
+        )
+
+
+def _read(file: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelSupplyError(f"{file} cannot be read: {error}. Fetch the model again.") from error
+    if None in (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")):
+        raise ModelSupplyError(f"{file} has no [CLS] and [SEP]: it does not belong to a BERT encoder.")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _check_unicode(index: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"Input {index} is not valid Unicode: half of a surrogate pair stands alone at {error.start}.",
+            param="input",
+        ) from error
