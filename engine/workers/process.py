@@ -53,7 +53,8 @@ class WorkerProcess:
                 **_out_of_reach_of_ctrl_c(),
             )
         self._stdin = cast(BinaryIO, self._process.stdin)
-        self._channel = Channel(cast(BinaryIO, self._process.stdout), self._stdin)
+        self._stdout = cast(BinaryIO, self._process.stdout)
+        self._channel = Channel(self._stdout, self._stdin)
         self._outbox: queue.SimpleQueue[object | None] = queue.SimpleQueue()
         self._gone = asyncio.Event()
         threading.Thread(target=self._write, name=f"to {module}", daemon=True).start()
@@ -97,6 +98,7 @@ class WorkerProcess:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 self._call(self._on_message, self._channel.receive())
+        self._stdout.close()
         status = self._process.wait()
         self._outbox.put(None)
         self._call(self._ended, status)

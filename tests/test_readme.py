@@ -1,0 +1,58 @@
+"""What the README says is run as it stands, but for the address. Its two set-up commands are run by .ci/run."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from mcp import StdioServerParameters
+from mcp.client import Client
+
+from engine.cli import cli
+from engine.daemon.endpoint import read
+from engine.settings import Home
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def snippet(language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    assert len(found) == 1, f"one {language} snippet expected, {len(found)} found"
+    return str(found[0])
+
+
+def test_the_openai_snippet_prints_the_dimensions_and_paris(gateway_home: Home) -> None:
+    endpoint = read(gateway_home)
+    assert endpoint is not None
+    code = snippet("python").replace("http://127.0.0.1:8000", endpoint.url)
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=True
+    )
+
+    assert run.stdout.startswith("384\n")
+    assert "Paris" in run.stdout
+
+
+async def test_the_mcp_configuration_gives_an_agent_three_tools(gateway_home: Home) -> None:
+    entry = json.loads(snippet("json"))["mcpServers"]["npu-gateway"]
+    command = Path(sys.executable).with_name(entry["command"])  # "the full path", as the README says
+    parameters = StdioServerParameters(
+        command=str(command), args=entry["args"], env={"NPU_GATEWAY_HOME": str(gateway_home.root)}
+    )
+
+    async with Client(parameters) as client:
+        tools = await client.list_tools()
+
+    assert [tool.name for tool in tools.tools] == ["complete", "embed", "health"]
+
+
+def test_every_command_it_names_exists() -> None:
+    named = set()
+    for row in re.findall(r"^\| (`npu-gateway .*?) \|", README, flags=re.MULTILINE):
+        named.update(words.split()[0] for words in re.findall(r"`(?:npu-gateway )?([a-z]+[^`]*)`", row))
+
+    assert named - set(cli.list_commands(click.Context(cli))) == set()
+    assert len(named) >= 13
