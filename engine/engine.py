@@ -18,6 +18,7 @@ import psutil
 from engine import __version__
 from engine.chat.model import ChatModel
 from engine.embedding.model import EmbeddingModel
+from engine.embedding.npu_device import SEARCHING
 from engine.errors import BadInput
 from engine.models.fetch import fetch
 from engine.models.registry import MODELS, find
@@ -30,6 +31,8 @@ from engine.types import (
     ChatPiece,
     ChatRequest,
     ChatStarted,
+    ChatToolCall,
+    ChosenLogprob,
     Completion,
     Embeddings,
     EmbedRequest,
@@ -37,8 +40,8 @@ from engine.types import (
     MemoryStatus,
     ModelKind,
     ModelStatus,
-    NpuStatus,
     QueueStatus,
+    ToolCall,
 )
 
 PREFERRED_CHAT = "phi-3-mini-4k-instruct"
@@ -102,17 +105,30 @@ class Engine:
     async def complete(self, request: ChatRequest) -> Completion:
         """The same conversation as one value."""
         text: list[str] = []
+        logprobs: list[ChosenLogprob] = []
+        calls: list[ToolCall] = []
         started: ChatStarted | None = None
         async with contextlib.aclosing(self.chat(request)) as events:
             async for event in events:
                 match event:
                     case ChatStarted():
                         started = event
-                    case ChatPiece(piece):
+                    case ChatPiece(piece, of_piece):
                         text.append(piece)
+                        logprobs += of_piece
+                    case ChatToolCall(call):
+                        calls.append(call)
                     case ChatFinished(finish_reason, usage):
                         assert started is not None
-                        return Completion(started.model, started.device, "".join(text), finish_reason, usage)
+                        return Completion(
+                            started.model,
+                            started.device,
+                            "".join(text),
+                            finish_reason,
+                            usage,
+                            tuple(logprobs),
+                            tuple(calls),
+                        )
         raise AssertionError("a conversation ended without its last event")
 
     def models(self) -> tuple[ModelStatus, ...]:
@@ -131,18 +147,23 @@ class Engine:
     def health(self) -> Health:
         models = self.models()
         states = {status.state for status in models}
+        embedding = [resident.model for resident in self._embedding.values() if resident.model]
+        degraded = "failed" in states or any(model.degraded for model in embedding)
         return Health(
-            status="degraded" if "failed" in states else "loading" if "loading" in states else "ok",
+            status="degraded" if degraded else "loading" if "loading" in states else "ok",
             version=__version__,
             uptime_seconds=round(time.monotonic() - self._started_at, 3),
-            npu=NpuStatus(available=False, emulated=False, name=None, reason="not probed"),
+            npu=next((model.npu for model in embedding), SEARCHING),
             models=models,
             memory=MemoryStatus(_rss_bytes(os.getpid()) + sum(status.rss_bytes for status in models)),
             queue=QueueStatus(
-                embedding=sum(r.model.waiting for r in self._embedding.values() if r.model),
+                embedding=sum(model.waiting for model in embedding),
                 chat=sum(r.model.in_flight for r in self._chat.values() if r.model),
             ),
         )
+
+    def _chat_active(self) -> bool:
+        return any(resident.model and resident.model.in_flight for resident in self._chat.values())
 
     def _resolve(self, wanted: str | None, kind: ModelKind) -> str:
         """The id of an installed or arriving model of this kind. Raises ModelNotFound or BadInput."""
@@ -169,7 +190,9 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _open_embedding(self, model_id: str, report: Report) -> AsyncGenerator[EmbeddingModel]:
         installed = await self._install(model_id, report)
-        async with EmbeddingModel.open(installed, log_folder=self.settings.home.log) as model:
+        async with EmbeddingModel.open(
+            installed, self.settings.home, self.settings.device, self._chat_active
+        ) as model:
             await model.ready()
             yield model
 
@@ -201,7 +224,7 @@ class Engine:
             id=model_id,
             kind=facts.kind,
             state=resident.state if resident else "unloaded",
-            device="cpu" if model else None,
+            device=model.device if model else None,
             revision=installed.revision if installed else None,
             detail=resident.detail if resident else None,
             context_tokens=facts.context_tokens,

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Generic, Protocol, TypeVar
 
 from engine.errors import EngineError, ModelNotReady
-from engine.types import ModelState
+from engine.types import Device, ModelState
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ class LoadedModel(Protocol):
 
     @property
     def detail(self) -> str | None: ...
+
+    @property
+    def device(self) -> Device: ...
 
     def rss_bytes(self) -> int: ...
 

@@ -1,12 +1,14 @@
-"""Joins the texts that wait into batches for the devices.
+"""Joins the texts that wait into batches, and gives each batch to the device that finishes it first.
 
-Two rules:
+Three rules:
 
 1. A batch is formed when a device is free, from what gathered while it was busy. There is no delay timer: an
    idle device starts at once, and batches grow only under load.
 2. Requests take turns. Each batch starts with the longest waiting text of the next request in the rotation
    and is filled with the texts nearest to it in length, whichever request they belong to: little padding,
    and a single text waits for at most the batches that are running, not for the 2,048 texts before it.
+3. A free device declines a batch that another one, with all that waits before it, would finish earlier. So a
+   large request ends up split over the devices exactly where that is faster.
 
 The texts of a caller who has left are taken out of the line.
 """
@@ -16,14 +18,16 @@ import bisect
 import contextlib
 import itertools
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.embedding.costs import bucket
 from engine.embedding.device import EmbeddingDevice
 from engine.errors import EngineError, Overloaded
 from engine.types import Device
@@ -33,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 BATCH_TOKENS = 1024
 """Padded tokens per batch. 512 to 1,024 measured best on x86-64: larger ones leave the cache."""
+
+WASTED_TOKENS = 16
+"""Padding that joining one more text may add: about what starting another batch costs (1 ms)."""
 
 MAX_WAITING_TEXTS = 32_768
 """Sixteen requests of the largest size."""
@@ -55,7 +62,7 @@ class Request:
 class Text:
     request: Request
     index: int
-    token_ids: tuple[int, ...]
+    token_ids: NDArray[np.int32]
     order: tuple[int, int]
     """Its length, then the order of arrival."""
     taken: bool = False
@@ -66,18 +73,45 @@ class Text:
         return len(self.token_ids)
 
 
+@dataclass
+class DeviceShare:
+    """What one device has done. The two times of its batches tell how well the costs predict."""
+
+    batches: int = 0
+    texts: int = 0
+    tokens: int = 0
+    failed_batches: int = 0
+    expected_seconds: float = 0.0
+    actual_seconds: float = 0.0
+
+
 _by_order = attrgetter("order")
+_by_length = attrgetter("length")
 
 
 class Batcher:
-    """In `async with batcher.running():` each lane of each device has a task that takes batches."""
+    """In `async with batcher.running():` each lane of each device has a task that takes batches.
 
-    def __init__(self, devices: Sequence[EmbeddingDevice]) -> None:
+    forced: texts go to this device as long as it can take them, whatever the costs say.
+    chat_active: whether a chat is being decoded on the CPU at the moment.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[EmbeddingDevice],
+        *,
+        forced: Device | None = None,
+        chat_active: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._devices = devices
+        self._forced = forced
+        self._chat_active = chat_active
         self._line: list[Text] = []
         self._rotation: deque[Request] = deque()
+        self._waiting: Counter[int] = Counter()
         self._arrivals = itertools.count()
-        self._work = asyncio.Event()
+        self._lanes = [(device, asyncio.Event()) for device in devices for _ in range(device.lanes)]
+        self.shares: dict[Device, DeviceShare] = {device.device: DeviceShare() for device in devices}
 
     @property
     def waiting(self) -> int:
@@ -85,25 +119,29 @@ class Batcher:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        lanes = [
-            asyncio.create_task(self._serve(device), name=f"lane {n} of {device.worker.name}")
-            for device in self._devices
-            for n in range(device.lanes)
+        tasks = [
+            asyncio.create_task(self._serve(device, wake), name=f"lane of {device.worker.name}")
+            for device, wake in self._lanes
         ]
         try:
             yield
         finally:
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something has changed: every free lane looks again whether there is a batch for it."""
+        for _, wake in self._lanes:
+            wake.set()
 
     async def embed(
-        self, token_ids: Sequence[tuple[int, ...]]
+        self, token_ids: Sequence[NDArray[np.int32]]
     ) -> tuple[NDArray[np.float32], tuple[Device, ...]]:
         """Vectors float32 [texts, dimensions] in the order given, and the devices that computed them.
 
-        Raises Overloaded at once when too many texts wait, and what the device raised the second time
-        that a batch failed.
+        Raises Overloaded at once when too many texts wait, and what the CPU raised the second time that a
+        batch failed there.
         """
         if self.waiting and self.waiting + len(token_ids) > MAX_WAITING_TEXTS:
             raise Overloaded(f"{self.waiting} texts wait to be embedded already.", retry_after_seconds=5)
@@ -117,48 +155,45 @@ class Batcher:
             await done
         finally:
             done.cancel()
-            if not all(text.taken for text in request.waiting):  # the caller left, or a batch failed
-                self._line = [text for text in self._line if text.request is not request]
+            self._drop(request)
         return np.stack([vector for vector in request.vectors if vector is not None]), tuple(request.devices)
 
-    def next_batch(self) -> list[Text]:
-        """Texts that are neighbours in length; empty when nobody waits."""
-        first = self._next_in_turn()
+    def next_batch(self, device: EmbeddingDevice) -> list[Text]:
+        """Texts that are neighbours in length; empty when nothing waits that this device should take."""
+        first = self._next_in_turn(device.longest())
         if first is None:
-            self._work.clear()
             return []
         low = bisect.bisect_left(self._line, first.order, key=_by_order)
-        low, high = self._grow(low, low + 1, first.length)
+        low, high = self._grow(low, low + 1, device.longest())
         batch = self._line[low:high]
+        if not self._should_take(device, batch):
+            return []
         del self._line[low:high]
         for text in batch:
             text.taken = True
+            self._waiting[bucket(text.length)] -= 1
         return batch
 
-    async def _serve(self, device: EmbeddingDevice) -> None:
+    async def _serve(self, device: EmbeddingDevice, wake: asyncio.Event) -> None:
         while True:
-            await self._work.wait()
-            try:
-                await device.worker.ready()
-            except WorkerFailed as error:
-                self._give_up(error)
-                return
-            if batch := self.next_batch():
+            while batch := self.next_batch(device):
                 await self._run(device, batch)
-
-    def _give_up(self, error: WorkerFailed) -> None:
-        """The last device has failed: nobody who waits would ever be served."""
-        if all(device.worker.state == "failed" for device in self._devices):
-            for text in self._line:
-                if not text.request.done.done():
-                    text.request.done.set_exception(error)
+            self._refuse_if_hopeless()
+            await wake.wait()
+            wake.clear()
 
     async def _run(self, device: EmbeddingDevice, batch: Sequence[Text]) -> None:
+        lengths = [text.length for text in batch]
+        expected = (
+            device.costs.batch_seconds(lengths, chat_active=self._chat_active()) if device.costs else 0.0
+        )
+        started = time.monotonic()
         try:
-            vectors = await device.run([text.token_ids for text in batch])
+            vectors = await device.run([text.token_ids for text in batch], expected)
         except EngineError as error:
-            self._failed(batch, error)
+            self._failed(device, batch, error)
             return
+        self._account(device, lengths, expected, time.monotonic() - started)
         for text, vector in zip(batch, vectors, strict=True):
             request = text.request
             request.vectors[text.index] = vector
@@ -168,11 +203,29 @@ class Batcher:
             if not request.missing and not request.done.done():
                 request.done.set_result(None)
 
-    def _failed(self, batch: Sequence[Text], error: EngineError) -> None:
-        """Each text gets a second try; a text that fails twice fails its request."""
+    def _account(
+        self, device: EmbeddingDevice, lengths: Sequence[int], expected: float, actual: float
+    ) -> None:
+        share = self.shares[device.device]
+        share.batches += 1
+        share.texts += len(lengths)
+        share.tokens += sum(lengths)
+        share.expected_seconds += expected
+        share.actual_seconds += actual
+        if device.costs:
+            device.costs.learn(expected, actual, chat_active=self._chat_active())
+        logger.debug(
+            "%s ran %d texts of up to %d tokens in %.1f ms, expected %.1f ms",
+            device.device, len(lengths), max(lengths), actual * 1e3, expected * 1e3,
+        )  # fmt: skip
+
+    def _failed(self, device: EmbeddingDevice, batch: Sequence[Text], error: EngineError) -> None:
+        """Each text gets another try. A text that fails twice on the CPU fails its request; the NPU's failures
+        don't count, since a text that it fails on is not sent there again before it has recovered."""
         logger.warning("a batch of %d texts failed: %s", len(batch), error)
+        self.shares[device.device].failed_batches += 1
         for text in batch:
-            text.attempts += 1
+            text.attempts += device.device == "cpu"
             if text.request.done.done():
                 continue
             if text.attempts < MAX_ATTEMPTS:
@@ -185,35 +238,77 @@ class Batcher:
         for text in texts:
             bisect.insort(request.waiting, text, key=_by_order)
             bisect.insort(self._line, text, key=_by_order)
+            self._waiting[bucket(text.length)] += 1
         if request not in self._rotation:
             self._rotation.append(request)
-        self._work.set()
+        self.wake()
 
-    def _next_in_turn(self) -> Text | None:
-        """The longest waiting text of the next request that still has one and whose caller still waits."""
-        while self._rotation:
+    def _drop(self, request: Request) -> None:
+        """Take what is left of a request out of the line: its caller has left, or one of its texts failed."""
+        left = [text for text in request.waiting if not text.taken]
+        if left:
+            self._line = [text for text in self._line if text.request is not request]
+            self._waiting -= Counter(bucket(text.length) for text in left)
+        request.waiting.clear()
+
+    def _next_in_turn(self, longest: int) -> Text | None:
+        """The longest waiting text, of those that fit, of the next request that has one."""
+        for _ in range(len(self._rotation)):
             request = self._rotation.popleft()
             while request.waiting and request.waiting[-1].taken:
                 request.waiting.pop()
-            if request.waiting and not request.done.done():
-                self._rotation.append(request)
-                return request.waiting[-1]
+            if not request.waiting:
+                continue
+            self._rotation.append(request)
+            fitting = bisect.bisect_right(request.waiting, longest, key=_by_length)
+            for text in reversed(request.waiting[:fitting]):
+                if not text.taken:
+                    return text
         return None
 
-    def _grow(self, low: int, high: int, first_length: int) -> tuple[int, int]:
-        """Widen [low, high) by the neighbour nearest in length while the padded batch stays in the budget."""
+    def _grow(self, low: int, high: int, limit: int) -> tuple[int, int]:
+        """Widen [low, high) by neighbours in length while that wastes little and the batch stays in the budget."""
         line = self._line
         while True:
-            count, longest = high - low + 1, line[high - 1].length
-            longer = line[high].length if high < len(line) else None
-            shorter = line[low - 1].length if low else None
-            take_longer = longer is not None and count * longer <= BATCH_TOKENS
-            take_shorter = shorter is not None and count * longest <= BATCH_TOKENS
-            if take_longer and take_shorter:
-                take_longer = longer - first_length <= first_length - shorter  # type: ignore[operator]
-            if take_longer:
-                high += 1
-            elif take_shorter:
+            count, longest = high - low, line[high - 1].length
+            room = (count + 1) * longest <= BATCH_TOKENS
+            if low and room and longest - line[low - 1].length <= WASTED_TOKENS:
                 low -= 1
-            else:
-                return low, high
+                continue
+            longer = line[high].length if high < len(line) else limit + 1
+            room = (count + 1) * longer <= BATCH_TOKENS
+            if longer <= limit and room and count * (longer - longest) <= WASTED_TOKENS:
+                high += 1
+                continue
+            return low, high
+
+    def _should_take(self, device: EmbeddingDevice, batch: Sequence[Text]) -> bool:
+        longest = batch[-1].length
+        others = [other for other in self._devices if other is not device and other.longest() >= longest]
+        if not others:
+            return True
+        if self._forced:
+            return device.device == self._forced
+        lengths = [text.length for text in batch]
+        active = self._chat_active()
+        assert device.costs is not None, "a device without costs takes no texts beside another"
+        here = device.costs.batch_seconds(lengths, chat_active=active)
+        there = min(self._finished_in(other, lengths, active) for other in others)
+        if here > there:  # should that prove wrong, look again
+            asyncio.get_running_loop().call_later(there, self.wake)
+        return here <= there
+
+    def _finished_in(self, device: EmbeddingDevice, lengths: Sequence[int], chat_active: bool) -> float:
+        """Expected time until this device would have run all that waits, the batch in question included."""
+        assert device.costs is not None, "a device without costs takes no texts beside another"
+        backlog = device.costs.backlog_seconds(self._waiting, chat_active=chat_active)
+        alone = device.costs.batch_seconds(lengths, chat_active=chat_active)
+        return device.busy_seconds() + max(backlog, alone)
+
+    def _refuse_if_hopeless(self) -> None:
+        """No device will ever take what waits: say so instead of letting it wait."""
+        if self._line and all(device.hopeless() for device in self._devices):
+            worker = self._devices[0].worker
+            for request in {text.request for text in self._line}:
+                if not request.done.done():
+                    request.done.set_exception(WorkerFailed(f"{worker.name} failed: {worker.detail}"))

@@ -10,6 +10,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
 
+SLOWER_FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]
+"""Their fused kernels are scalar loops, 2 and 5 times slower than the parts (onnxruntime 1.32, AVX-512)."""
+
 
 class CpuEmbedder:
     """Vectors of tokenised texts. Several threads may call `run` at the same time."""
@@ -19,12 +22,15 @@ class CpuEmbedder:
         options = ort.SessionOptions()
         # Each caller works too, so the pool they share is smaller by the other callers.
         options.intra_op_num_threads = max(threads - lanes + 1, 1)
-        # Batches differ in shape, and both of these would keep the largest memory ever needed.
-        options.enable_cpu_mem_arena = False
+        # Spinning threads take the cores that other lanes and the chat model need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Batches differ in shape; a plan per shape would be kept for each of them.
         options.enable_mem_pattern = False
         # x86-64 without VNNI overflows in products of full-range int8: use the slower exact kernel there.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
+        )
 
     def run(self, batch: Sequence[ArrayLike]) -> NDArray[np.float32]:
         """One unit vector per text, [texts, dimensions]. Texts alike in length need the least padding."""

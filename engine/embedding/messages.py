@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from engine.types import NpuStatus
+from engine.workers.messages import Ready
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +19,7 @@ class RunBatch:
     """token_ids: per text, special tokens included, padding not."""
 
     batch_id: int
-    token_ids: tuple[tuple[int, ...], ...]
+    token_ids: tuple[NDArray[np.int32], ...]
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,24 @@ class BatchDone:
 class BatchFailed:
     batch_id: int
     reason: str
+
+
+@dataclass(frozen=True)
+class NpuReady(Ready):
+    """The search for an NPU is over; without one the worker ends. identity: of the device and its software."""
+
+    status: NpuStatus
+    identity: str
+
+
+@dataclass(frozen=True)
+class NpuBuckets:
+    """Sent after each bucket that was prepared.
+
+    available: tokens per text of the graphs that can run. disabled: the others so far, and why.
+    preparing: more will come.
+    """
+
+    available: tuple[int, ...]
+    disabled: Mapping[str, str]
+    preparing: bool

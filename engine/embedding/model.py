@@ -3,74 +3,139 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator
-from pathlib import Path
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding.batcher import Batcher
+from engine.embedding.batcher import Batcher, DeviceShare
+from engine.embedding.calibration import CalibrationFile, measure
+from engine.embedding.costs import CostTable
 from engine.embedding.device import EmbeddingDevice
+from engine.embedding.npu_device import NpuDevice
 from engine.embedding.tokenizer import TextTokenizer, TokenizedBatch
-from engine.errors import BadInput
+from engine.errors import BadInput, EngineError
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
-from engine.types import Embeddings, EmbedRequest, ModelState
+from engine.settings import DeviceChoice, Home
+from engine.types import Device, Embeddings, EmbedRequest, ModelState, NpuStatus
+
+logger = logging.getLogger(__name__)
 
 INLINE_CHARACTERS = 4_000
 """Shorter inputs are tokenised on the event loop (under 1 ms), the others in a thread."""
+
+NOT_WANTED = NpuStatus(available=False, emulated=False, name=None, reason="switched off by device = cpu")
+
+
+@dataclass(frozen=True)
+class Devices:
+    cpu: EmbeddingDevice
+    npu: NpuDevice | None
 
 
 class EmbeddingModel:
     """Owns the workers; `async with EmbeddingModel.open(...)`."""
 
-    def __init__(self, installed: InstalledModel, device: EmbeddingDevice) -> None:
+    def __init__(
+        self, installed: InstalledModel, home: Home, choice: DeviceChoice, chat_active: Callable[[], bool]
+    ) -> None:
         assert installed.dimensions is not None
         self.installed = installed
         self.dimensions = installed.dimensions
-        self._device = device
         self.requests = 0
         self.tokens = 0
+        self._home = home
         self._tokenizer = TextTokenizer.load(installed.folder, installed.context_tokens)
-        self._batcher = Batcher([device])
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(cls, installed: InstalledModel, *, log_folder: Path) -> AsyncGenerator["EmbeddingModel"]:
-        device = EmbeddingDevice(
-            "cpu",
+        self._cpu = EmbeddingDevice(
             "engine.embedding.worker",
             [str(installed.folder), "--threads", str(physical_cores()), "--lanes", "1"],
             lanes=1,
             model_id=installed.id,
-            log_file=log_folder / f"{installed.id}-cpu.log",
+            log_file=home.log / f"{installed.id}-cpu.log",
+            on_change=self._changed,
         )
-        model = cls(installed, device)
-        device.worker.start()
+        self._npu: NpuDevice | None = None
+        if choice != "cpu":
+            self._npu = NpuDevice(
+                installed.folder,
+                home.contexts,
+                forced=choice == "npu",
+                model_id=installed.id,
+                log_file=home.log / f"{installed.id}-npu.log",
+                on_change=self._changed,
+            )
+        self._batcher = Batcher(
+            [self._cpu, self._npu] if self._npu else [self._cpu],
+            forced="npu" if choice == "npu" else None,
+            chat_active=chat_active,
+        )
+        self._calibrate = asyncio.Event()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, installed: InstalledModel, home: Home, choice: DeviceChoice, chat_active: Callable[[], bool]
+    ) -> AsyncGenerator["EmbeddingModel"]:
+        """chat_active: whether a chat is being decoded on the CPU at the moment."""
+        model = cls(installed, home, choice, chat_active)
+        calibration = asyncio.create_task(model._keep_calibrated(), name=f"calibration of {installed.id}")
+        model._cpu.worker.start()
+        if model._npu:
+            model._npu.start()
         try:
             async with model._batcher.running():
                 yield model
         finally:
-            await device.worker.stop()
+            calibration.cancel()
+            await asyncio.gather(calibration, return_exceptions=True)
+            await model._cpu.worker.stop()
+            if model._npu:
+                await model._npu.stop()
 
     @property
     def state(self) -> ModelState:
-        return self._device.worker.state
+        return self._cpu.worker.state
 
     @property
     def detail(self) -> str | None:
-        return self._device.worker.detail
+        if self._cpu.worker.detail:
+            return self._cpu.worker.detail
+        return self._npu.trouble if self._npu else None
 
-    async def ready(self) -> None:
-        """Wait until texts can be embedded. Raises WorkerFailed when they never will."""
-        await self._device.worker.ready()
+    @property
+    def npu(self) -> NpuStatus:
+        return self._npu.status if self._npu else NOT_WANTED
 
-    def rss_bytes(self) -> int:
-        return self._device.worker.rss_bytes()
+    @property
+    def degraded(self) -> bool:
+        """An NPU that is there, or was asked for, does not do its part."""
+        if self._npu is None:
+            return False
+        absent = not self._npu.status.available and not self._npu.preparing
+        return self._npu.trouble is not None or (absent and self._npu.forced)
+
+    @property
+    def device(self) -> Device:
+        """npu as soon as texts can go there; which of them do is decided text by text."""
+        return "npu" if self._npu and self._npu.longest() else "cpu"
+
+    @property
+    def shares(self) -> Mapping[Device, DeviceShare]:
+        return self._batcher.shares
 
     @property
     def waiting(self) -> int:
         return self._batcher.waiting
+
+    async def ready(self) -> None:
+        """Wait until texts can be embedded. Raises WorkerFailed when they never will."""
+        await self._cpu.worker.ready()
+
+    def rss_bytes(self) -> int:
+        return self._cpu.worker.rss_bytes() + (self._npu.worker.rss_bytes() if self._npu else 0)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Raises BadInput, ContextTooLong, Overloaded, WorkerFailed."""
@@ -79,7 +144,6 @@ class EmbeddingModel:
                 f"dimensions must be from 1 to {self.dimensions}, not {request.dimensions}.",
                 param="dimensions",
             )
-        await self.ready()
         tokenized = await self._tokenize(request)
         vectors, devices = await self._batcher.embed(tokenized.ids)
         token_counts = tuple(len(ids) for ids in tokenized.ids)
@@ -91,6 +155,7 @@ class EmbeddingModel:
             token_counts=token_counts,
             truncated=tokenized.truncated,
             devices=devices,
+            npu_emulated="npu" in devices and self.npu.emulated,
         )
 
     async def _tokenize(self, request: EmbedRequest) -> TokenizedBatch:
@@ -103,6 +168,42 @@ class EmbeddingModel:
         if sum(map(len, request.inputs)) <= INLINE_CHARACTERS:
             return encode()
         return await asyncio.to_thread(encode)
+
+    def _changed(self) -> None:
+        self._batcher.wake()
+        self._calibrate.set()
+
+    async def _keep_calibrated(self) -> None:
+        """Measure each text length on both devices as soon as the NPU can run it; only a choice needs costs."""
+        while True:
+            await self._calibrate.wait()
+            self._calibrate.clear()
+            npu = self._npu
+            if npu is None or npu.identity is None or self._cpu.worker.state != "ready" or npu.forced:
+                continue
+            file = CalibrationFile(
+                self._home.contexts / f"calibration-{self.installed.id}.json",
+                model_revision=self.installed.revision,
+                npu=npu.identity,
+            )
+            try:
+                await self._measure_missing(npu, file)
+            except EngineError as error:
+                logger.warning("calibration is put off until the devices change: %s", error)
+
+    async def _measure_missing(self, npu: NpuDevice, file: CalibrationFile) -> None:
+        known = {name: dict(costs) for name, costs in file.read().items()}
+        devices: tuple[EmbeddingDevice, ...] = (self._cpu, npu)
+        for length in npu.available:
+            for device in devices:
+                costs = known.setdefault(device.device, {})
+                if length not in costs:
+                    costs[length] = await measure(device, length)
+                    file.write(known)
+        if npu.available and not npu.preparing:
+            for device in devices:
+                device.costs = CostTable(known[device.device])
+            self._batcher.wake()
 
 
 def shortened(vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:

@@ -26,7 +26,8 @@ class Supervisor:
 
     name: what people call it, such as "bge-small-en-v1.5 on cpu"; it appears in health and in errors.
     on_message: called on the event loop with everything the worker says but Ready and LoadFailed.
-    on_lost: called when the worker has ended unasked; whatever it was working on is lost.
+    on_change: called after every change of `state`. When it is no longer "ready", whatever the worker was
+    working on is lost.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Supervisor:
         *,
         log_file: Path,
         on_message: Callable[[object], None],
-        on_lost: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.name = name
         self.state: ModelState = "unloaded"
@@ -47,7 +48,7 @@ class Supervisor:
         self._arguments = tuple(arguments)
         self._log_file = log_file
         self._on_message = on_message
-        self._on_lost = on_lost
+        self._on_change = on_change
         self._settled = asyncio.Event()
         self._crashes: list[float] = []
         self._process: WorkerProcess | None = None
@@ -89,6 +90,10 @@ class Supervisor:
         if self._process:
             self._process.kill()
 
+    def retire(self) -> None:
+        """The worker ends by itself and is not needed again."""
+        self.state = "unloaded"
+
     async def stop(self) -> None:
         self.state, self.detail = "unloaded", None
         self._settled.set()
@@ -121,7 +126,7 @@ class Supervisor:
             self.state, self.detail = "loading", f"restarting: {reason}"
             self._settled.clear()
             self._restart = asyncio.get_running_loop().call_later(RESTART_DELAY_SECONDS, self.start)
-        self._on_lost()
+            self._on_change()
 
     def _recent_crashes(self) -> list[float]:
         horizon = time.monotonic() - CRASH_WINDOW_SECONDS
@@ -130,3 +135,4 @@ class Supervisor:
     def _settle(self, state: ModelState, detail: str | None) -> None:
         self.state, self.detail = state, detail
         self._settled.set()
+        self._on_change()

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from engine.embedding import batcher as batcher_module
 from engine.embedding.batcher import BATCH_TOKENS, Batcher
+from engine.embedding.costs import Cost, CostTable
 from engine.embedding.device import DeviceFailed
 from engine.errors import EngineError, Overloaded
 from engine.types import Device
+from engine.workers.supervisor import WorkerFailed
 
 WAIT_SECONDS = 5
 
@@ -20,18 +22,36 @@ WAIT_SECONDS = 5
 class ManualDevice:
     """Runs a batch when the test releases it; a text's vector is its length."""
 
-    device: Device = "cpu"
     lanes = 1
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device = "cpu", costs: CostTable | None = None) -> None:
+        self.device = device
+        self.costs = costs
+        self.usable_tokens = 512
+        self.expected_seconds = 0.0
         self.batches: asyncio.Queue[list[int]] = asyncio.Queue()
         self.outcomes: asyncio.Queue[EngineError | None] = asyncio.Queue()
         self.worker = ReadyWorker()
 
-    async def run(self, token_ids: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+    def longest(self) -> int:
+        return self.usable_tokens
+
+    def hopeless(self) -> bool:
+        return not self.usable_tokens
+
+    def busy_seconds(self) -> float:
+        return self.expected_seconds
+
+    async def run(
+        self, token_ids: Sequence[NDArray[np.int32]], expected_seconds: float
+    ) -> NDArray[np.float32]:
         lengths = [len(ids) for ids in token_ids]
+        self.expected_seconds = expected_seconds
         self.batches.put_nowait(lengths)
-        if error := await self.outcomes.get():
+        await asyncio.sleep(0)  # as a real one, it never answers at once
+        error = await self.outcomes.get()
+        self.expected_seconds = 0.0
+        if error:
             raise error
         return np.array([[length] for length in lengths], dtype=np.float32)
 
@@ -44,10 +64,7 @@ class ManualDevice:
 
 class ReadyWorker:
     name = "manual"
-    state = "ready"
-
-    async def ready(self) -> None:
-        pass
+    detail = "it was switched off"
 
 
 @asynccontextmanager
@@ -58,8 +75,8 @@ async def running() -> AsyncGenerator[tuple[Batcher, ManualDevice]]:
         yield batcher, device
 
 
-def texts(*lengths: int) -> list[tuple[int, ...]]:
-    return [tuple(range(length)) for length in lengths]
+def texts(*lengths: int) -> list[NDArray[np.int32]]:
+    return [np.arange(length, dtype=np.int32) for length in lengths]
 
 
 async def embed(batcher: Batcher, *lengths: int) -> list[float]:
@@ -80,13 +97,13 @@ async def test_what_gathers_while_the_device_is_busy_forms_the_next_batch() -> N
     async with running() as (batcher, device):
         first = asyncio.create_task(embed(batcher, 5))
         await device.batch()
-        others = [asyncio.create_task(embed(batcher, length)) for length in (9, 3, 6)]
+        others = [asyncio.create_task(embed(batcher, length)) for length in (9, 5, 6)]
         await settled(batcher, 3)
         device.release()
 
-        assert await device.batch() == [3, 6, 9]
+        assert await device.batch() == [5, 6, 9]
         device.release()
-        assert await asyncio.gather(first, *others) == [[5.0], [9.0], [3.0], [6.0]]
+        assert await asyncio.gather(first, *others) == [[5.0], [9.0], [5.0], [6.0]]
 
 
 async def test_vectors_come_back_in_the_order_of_the_texts_however_they_were_batched() -> None:
@@ -111,15 +128,15 @@ async def test_a_batch_with_its_padding_stays_within_the_token_budget() -> None:
         assert all(max(batch) * len(batch) <= BATCH_TOKENS for batch in batches)
 
 
-async def test_a_text_longer_than_the_budget_runs_alone() -> None:
+async def test_a_short_text_is_not_padded_to_a_long_one() -> None:
     async with running() as (batcher, device):
-        task = asyncio.create_task(embed(batcher, BATCH_TOKENS + 1, 4))
+        task = asyncio.create_task(embed(batcher, 500, 4))
         first = await device.batch()
         device.release()
         device.release()
         await asyncio.wait_for(task, WAIT_SECONDS)
 
-        assert first == [BATCH_TOKENS + 1]
+        assert first == [500]
 
 
 async def test_a_single_text_waits_for_two_batches_at_most_behind_a_large_request() -> None:
@@ -182,6 +199,93 @@ async def test_a_full_line_refuses_at_once(monkeypatch: pytest.MonkeyPatch) -> N
             await asyncio.wait_for(embed(batcher, 1, 2), WAIT_SECONDS)
         for task in tasks:
             task.cancel()
+
+
+PER_TEXT = {32: 0.001, 64: 0.002, 128: 0.004, 256: 0.008, 512: 0.016}
+
+
+def costs(first: float, factor: float) -> CostTable:
+    return CostTable({length: Cost(first, factor * seconds) for length, seconds in PER_TEXT.items()})
+
+
+@asynccontextmanager
+async def running_two(
+    cpu: CostTable, npu: CostTable, forced: Device | None = None
+) -> AsyncGenerator[tuple[Batcher, ManualDevice, ManualDevice]]:
+    devices = ManualDevice("cpu", cpu), ManualDevice("npu", npu)
+    batcher = Batcher(devices, forced=forced)  # type: ignore[arg-type]
+    async with batcher.running():
+        yield batcher, *devices
+
+
+async def test_a_single_text_goes_to_the_device_that_runs_it_faster() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, _, npu):
+        task = asyncio.create_task(batcher.embed(texts(10)))
+        npu.release()
+
+        assert (await asyncio.wait_for(task, WAIT_SECONDS))[1] == ("npu",)
+
+
+async def test_a_batch_goes_to_the_device_that_runs_batches_faster_though_it_is_slower_alone() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, cpu, _):
+        task = asyncio.create_task(batcher.embed(texts(*[30] * 20)))
+        cpu.release()
+
+        assert (await asyncio.wait_for(task, WAIT_SECONDS))[1] == ("cpu",)
+
+
+async def test_a_large_request_is_split_over_both_devices() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.005, 1)) as (batcher, cpu, npu):
+        task = asyncio.create_task(batcher.embed(texts(*[500] * 50)))
+        for _ in range(50):
+            cpu.release()
+            npu.release()
+
+        vectors, devices = await asyncio.wait_for(task, WAIT_SECONDS)
+        assert set(devices) == {"cpu", "npu"}
+        assert [float(row[0]) for row in vectors] == [500.0] * 50
+
+
+async def test_the_slower_device_takes_over_while_the_faster_one_is_busy_for_longer() -> None:
+    async with running_two(cpu=costs(0.005, 2), npu=costs(0.002, 1)) as (batcher, cpu, npu):
+        npu.expected_seconds = 60.0
+        task = asyncio.create_task(batcher.embed(texts(10)))
+        cpu.release()
+
+        assert (await asyncio.wait_for(task, WAIT_SECONDS))[1] == ("cpu",)
+
+
+async def test_a_forced_device_takes_what_it_can_and_the_other_what_is_too_long_for_it() -> None:
+    async with running_two(costs(0.001, 1), costs(0.9, 90), forced="npu") as (batcher, cpu, npu):
+        npu.usable_tokens = 64
+        task = asyncio.create_task(batcher.embed(texts(10, 300)))
+        cpu.release()
+        npu.release()
+
+        await asyncio.wait_for(task, WAIT_SECONDS)
+        assert (await cpu.batch(), await npu.batch()) == ([300], [10])
+
+
+async def test_no_request_fails_because_of_the_npu() -> None:
+    async with running_two(costs(0.005, 5), costs(0.001, 1)) as (batcher, cpu, npu):
+        task = asyncio.create_task(batcher.embed(texts(10)))
+        for _ in range(5):
+            npu.release(DeviceFailed("again"))
+        for _ in range(5):
+            await npu.batch()
+        npu.usable_tokens = 0  # what the real one does at its first failure
+        npu.release(DeviceFailed("the last time"))
+        cpu.release()
+
+        assert (await asyncio.wait_for(task, WAIT_SECONDS))[1] == ("cpu",)
+
+
+async def test_when_every_device_is_lost_those_who_wait_are_told() -> None:
+    async with running() as (batcher, device):
+        device.usable_tokens = 0
+
+        with pytest.raises(WorkerFailed, match="switched off"):
+            await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
 
 
 async def settled(batcher: Batcher, waiting: int) -> None:

@@ -1,5 +1,7 @@
 """SmolLM2 in its worker process, through the channel that the gateway uses."""
 
+import math
+
 import pytest
 
 from engine.chat.messages import ChatReady, Finished, Piece, Refused, Started
@@ -20,7 +22,7 @@ def worker(smollm2_folder):
 
 
 def test_it_knows_the_capital_of_france(worker: ChatWorker):
-    text, finished = worker.answer(CAPITAL)
+    text, finished = worker.answer(CAPITAL, max_tokens=30)
 
     assert "Paris" in text
     assert finished.finish_reason == "stop"
@@ -150,16 +152,45 @@ def test_pieces_are_whole_characters(worker: ChatWorker):
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_what_it_says_is_what_it_said_before_when_the_conversation_goes_on(worker: ChatWorker):
-    """The second turn reuses the memory of the first; a cold worker would answer the same."""
+def test_a_second_turn_says_from_memory_what_it_would_have_said_without(worker: ChatWorker, smollm2_folder):
     messages = [Message("user", "My name is Ada. " + "I like numbers. " * 100)]
     text, first = worker.answer(messages, max_tokens=20)
     messages += [Message("assistant", text), Message("user", "What is my name?")]
 
-    _, second = worker.answer(messages, max_tokens=20)
+    warm, second = worker.answer(messages, max_tokens=20)
+    with chat_worker(smollm2_folder) as other:
+        other.receive()
+        cold, alone = other.answer(messages, max_tokens=20)
 
+    assert warm == cold
     assert first.usage.cached_tokens < 50
-    assert second.usage.cached_tokens > first.usage.prompt_tokens
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens
+    assert alone.usage == Usage(second.usage.prompt_tokens, second.usage.completion_tokens)
+
+
+def test_logprobs_are_those_of_the_model_before_sampling(worker: ChatWorker):
+    request_id = worker.ask(
+        CAPITAL, max_tokens=5, top_logprobs=3, temperature=1.0, top_k=1, logit_bias=((0, 5.0),)
+    )
+    replies = worker.replies(request_id)
+
+    logprobs = [entry for r in replies if isinstance(r, Piece) for entry in r.logprobs]
+    assert b"".join(entry.chosen.token for entry in logprobs).decode() == text_of(request_id, replies)
+    assert len(logprobs) == 5
+    for entry in logprobs:
+        assert entry.chosen == entry.top[0]
+        assert len(entry.top) == 3
+        assert 0 < sum(math.exp(one.logprob) for one in entry.top) <= 1
+
+
+def test_a_biased_token_that_is_not_in_the_vocabulary_is_refused(worker: ChatWorker):
+    request_id = worker.ask(CAPITAL, logit_bias=((999_999, 5.0),))
+
+    (refused,) = worker.replies(request_id)
+
+    assert isinstance(refused, Refused)
+    assert isinstance(refused.error, BadInput)
+    assert refused.error.param == "logit_bias"
 
 
 def test_it_ends_when_its_parent_closes_the_channel_even_while_it_answers(smollm2_folder):
@@ -198,12 +229,12 @@ def test_a_folder_without_a_model_is_reported_and_ends_the_worker(tmp_path):
 
 def test_the_memory_for_conversations_bounds_the_context(smollm2_folder):
     token_bytes = 2 * 30 * 3 * 64 * 4
-    with chat_worker(smollm2_folder, "--kv-bytes", str(300 * token_bytes)) as worker:
-        assert worker.receive() == ChatReady(context_tokens=300)
+    with chat_worker(smollm2_folder, "--kv-bytes", str(110 * token_bytes)) as worker:
+        assert worker.receive() == ChatReady(context_tokens=110)
 
-        requests = [worker.ask(STORY, max_tokens=200) for _ in range(3)]
+        requests = [worker.ask(STORY, max_tokens=60) for _ in range(3)]
         replies = worker.replies(*requests)
 
         ends = [r for r in replies if isinstance(r, Finished)]
-        assert [end.usage for end in ends] == [Usage(38, 200, end.usage.cached_tokens) for end in ends]
+        assert [end.usage for end in ends] == [Usage(38, 60, end.usage.cached_tokens) for end in ends]
         assert len({text_of(request_id, replies) for request_id in requests}) == 1

@@ -18,13 +18,13 @@ from engine.types import (
     ChatPiece,
     ChatRequest,
     ChatStarted,
-    Completion,
     EmbedRequest,
     Message,
     Sampling,
     Usage,
 )
-from tests.mcp_server.canned_gateway import CannedEngine, command, dismiss, starts
+from tests.mcp_server.canned import command, dismiss, starts
+from tests.mcp_server.canned_gateway import CannedEngine
 
 
 @pytest.fixture
@@ -50,6 +50,11 @@ async def shared_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 def asking(prompt: str) -> ChatRequest:
     return ChatRequest((Message("user", prompt),), sampling=Sampling(temperature=0))
+
+
+async def text(client: GatewayClient, request: ChatRequest) -> str:
+    async with aclosing(client.chat(request)) as events:
+        return "".join([event.text async for event in events if isinstance(event, ChatPiece)])
 
 
 async def test_embeddings_come_back_as_plain_numbers_with_the_device_that_ran(shared_client: GatewayClient):
@@ -79,11 +84,17 @@ async def test_a_chat_comes_back_event_by_event(shared_client: GatewayClient):
     ]
 
 
-async def test_complete_folds_the_events(shared_client: GatewayClient):
-    request = ChatRequest((Message("system", "be brief"), Message("user", "hello")))
+async def test_every_message_reaches_the_engine_with_its_role(shared_client: GatewayClient):
+    messages = (
+        Message("system", "be brief"),
+        Message("user", "hello"),
+        Message("assistant", "Hi"),
+        Message("user", "?"),
+    )
 
-    assert await shared_client.complete(request) == Completion(
-        "canned-chat", "cpu", "system: be brief. user: hello. ", "stop", Usage(11, 7, 3)
+    assert (
+        await text(shared_client, ChatRequest(messages))
+        == "system: be brief. user: hello. assistant: Hi. user: ?. "
     )
 
 
@@ -107,7 +118,7 @@ async def test_an_unknown_model_keeps_the_engines_message(shared_client: Gateway
 
 async def test_a_full_queue_says_when_to_come_back(shared_client: GatewayClient):
     with pytest.raises(Overloaded, match="Too many chats") as refusal:
-        await shared_client.complete(asking("busy"))
+        await text(shared_client, asking("busy"))
 
     assert refusal.value.retry_after_seconds == 7
 
@@ -131,7 +142,7 @@ async def test_a_prompt_that_ends_every_gateway_is_sent_twice_then_reported(
     client: GatewayClient, home: Home
 ):
     with pytest.raises(GatewayUnreachable, match="ended in the middle"):
-        await client.complete(asking("crash"))
+        await text(client, asking("crash"))
 
     assert len(starts(home)) == 2
 

@@ -8,8 +8,9 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from engine.daemon import API, Endpoint, claim, ensure, find, stop
 from engine.daemon.endpoint import endpoint_file, published, read
 from engine.errors import GatewayRunning, GatewayUnreachable, PortTaken
 from engine.settings import Home
-from tests.mcp_server.canned_gateway import command, dismiss, starts
+from tests.mcp_server.canned import command, dismiss, starts
 
 HOST = "127.0.0.1"
 
@@ -33,6 +34,14 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
 def taken_port() -> Iterator[int]:
     with socket.create_server((HOST, 0)) as listener:
         yield listener.getsockname()[1]
+
+
+def disguise(home: Home, endpoint: Endpoint, **changes: Any) -> None:
+    """Publish a running gateway as another version's."""
+    for file in home.run.glob("endpoint-*.json"):
+        file.unlink()
+    shown = replace(endpoint, **changes)
+    endpoint_file(home, shown.api).write_text(json.dumps(asdict(shown)))
 
 
 def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_lives(home: Home):
@@ -197,6 +206,43 @@ async def test_waiting_for_a_gateway_ends_at_the_deadline(home: Home):
     """Exit status 0 means that another process has the lock; here that one never answers."""
     with pytest.raises(GatewayUnreachable, match="within 0 s"):
         await ensure(home, deadline_seconds=0.3, command=(sys.executable, "-c", ""))
+
+
+async def test_an_older_gateway_that_a_client_started_gives_way(home: Home):
+    old = await ensure(home, command=command())
+    disguise(home, old, version="0.0.1")
+
+    new = await ensure(home, command=command())
+
+    assert starts(home) == [old.instance, new.instance]
+
+
+@pytest.mark.parametrize("disguised_as", [{"version": "0.0.1", "auto_started": False}, {"version": "99.0"}])
+async def test_a_gateway_started_by_hand_or_newer_is_used_as_it_is(home: Home, disguised_as: dict[str, Any]):
+    running = await ensure(home, command=command())
+    disguise(home, running, **disguised_as)
+
+    assert (await ensure(home, command=command())).instance == running.instance
+
+
+async def test_a_gateway_with_an_older_api_gives_way(home: Home):
+    old = await ensure(home, command=command())
+    disguise(home, old, api=API - 1)
+
+    new = await ensure(home, command=command())
+
+    assert starts(home) == [old.instance, new.instance]
+
+
+async def test_a_gateway_with_a_newer_api_is_left_alone_and_named(home: Home):
+    newer = await ensure(home, command=command())
+    disguise(home, newer, api=API + 1, version="99.0")
+
+    with pytest.raises(GatewayUnreachable, match=rf"{newer.url} is newer .version 99\.0"):
+        await ensure(home, command=command())
+
+    disguise(home, newer)
+    assert await find(home) == newer
 
 
 async def test_stop_waits_until_the_lock_is_free(home: Home):

@@ -1,0 +1,40 @@
+"""The whole way to the NPU and back, on the emulator of the real QNN provider."""
+
+import asyncio
+import base64
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.embedding.npu.device import find_npu
+from engine.engine import Engine
+from engine.settings import Home, Settings
+from engine.types import EmbedRequest
+
+GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "bge-golden.json").read_text(encoding="utf-8"))
+
+
+async def test_short_golden_texts_run_on_the_npu_and_say_so(
+    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPU_GATEWAY_EMULATE_NPU", "1")
+    if find_npu().npu is None:
+        pytest.skip("the HTP emulator is part of the x86-64 Linux wheel only")
+    home = Home(tmp_path / "home")
+    shutil.copytree(bge_folder, home.models / bge_folder.name)
+    items = [item for item in GOLDEN["items"] if item["tokens"] <= 32][:4]
+    expected = np.array([np.frombuffer(base64.b64decode(i["vector_f32_base64"]), np.float32) for i in items])
+
+    async with Engine.start(Settings(home, device="npu")) as engine:
+        async with asyncio.timeout(240):
+            while engine.model("bge-small-en-v1.5").device != "npu":
+                await asyncio.sleep(0.1)
+        result = await engine.embed(EmbedRequest(tuple(item["text"] for item in items)))
+        health = engine.health()
+
+    assert (result.vectors * expected).sum(axis=1).min() >= 0.999
+    assert (result.devices, result.npu_emulated) == (("npu",), True)
+    assert (health.npu.available, health.npu.emulated) == (True, True)
