@@ -190,9 +190,7 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _open_embedding(self, model_id: str, report: Report) -> AsyncGenerator[EmbeddingModel]:
         installed = await self._install(model_id, report)
-        async with EmbeddingModel.open(
-            installed, self.settings.home, self.settings.device, self._chat_active
-        ) as model:
+        async with EmbeddingModel.open(installed, self.settings, self._chat_active) as model:
             await model.ready()
             yield model
 

@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 from engine.errors import BadInput
 
 DeviceChoice = Literal["auto", "npu", "cpu"]
+TokenInputs = Literal["cl100k", "native", "reject"]
+LongInputs = Literal["error", "truncate"]
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -69,12 +71,29 @@ class Settings:
     api_key: str | None = None
     strict: bool = False
     """Refuse request fields that the gateway does not know, instead of ignoring and naming them."""
+    token_inputs: TokenInputs = "cl100k"  # noqa: S105 - not a password
+    """Whose ids token arrays in /v1/embeddings hold: OpenAI's (LangChain sends these) or the model's own."""
+    long_inputs: LongInputs = "error"
+    """What becomes of a text in /v1/embeddings that is longer than its model reads."""
+    embedding_cache_mb: int = 64
+    """Memory for vectors of texts embedded before, about 30,000 short ones; 0 switches the cache off."""
     allowed_hosts: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.device not in get_args(DeviceChoice):
             raise BadInput(f"device = {self.device!r}: choose auto, npu or cpu.", param="device")
+        if self.token_inputs not in get_args(TokenInputs):
+            raise BadInput(
+                f"token_inputs = {self.token_inputs!r}: choose cl100k, native or reject.",
+                param="token_inputs",
+            )
+        if self.long_inputs not in get_args(LongInputs):
+            raise BadInput(
+                f"long_inputs = {self.long_inputs!r}: choose error or truncate.", param="long_inputs"
+            )
+        if self.embedding_cache_mb < 0:
+            raise BadInput("embedding_cache_mb must be 0 or more.", param="embedding_cache_mb")
         if not 0 <= self.port <= 65535:
             raise BadInput(f"port = {self.port}: choose a number from 0 to 65535.", param="port")
         if self.host not in LOOPBACK_HOSTS and not self.api_key:
@@ -118,6 +137,9 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
         "device": (str, "text"),
         "api_key": (str, "text"),
         "strict": (bool, "true or false"),
+        "embedding_cache_mb": (int, "a whole number"),
+        "token_inputs": (str, "text"),
+        "long_inputs": (str, "text"),
         "allowed_hosts": (list, "a list of names"),
         "aliases": (dict, "a table of names"),
     }

@@ -53,9 +53,9 @@ class Request:
 
     done: asyncio.Future[None]
     vectors: list[NDArray[np.float32] | None]
+    devices: list[Device | None]
     missing: int
     waiting: list["Text"] = field(default_factory=list)
-    devices: list[Device] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -135,10 +135,8 @@ class Batcher:
         for _, wake in self._lanes:
             wake.set()
 
-    async def embed(
-        self, token_ids: Sequence[NDArray[np.int32]]
-    ) -> tuple[NDArray[np.float32], tuple[Device, ...]]:
-        """Vectors float32 [texts, dimensions] in the order given, and the devices that computed them.
+    async def embed(self, token_ids: Sequence[NDArray[np.int32]]) -> list[tuple[NDArray[np.float32], Device]]:
+        """Per text, in the order given, its vector float32 [dimensions] and the device that computed it.
 
         Raises Overloaded at once when too many texts wait, and what the CPU raised the second time that a
         batch failed there.
@@ -146,7 +144,8 @@ class Batcher:
         if self.waiting and self.waiting + len(token_ids) > MAX_WAITING_TEXTS:
             raise Overloaded(f"{self.waiting} texts wait to be embedded already.", retry_after_seconds=5)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        request = Request(done, vectors=[None] * len(token_ids), missing=len(token_ids))
+        count = len(token_ids)
+        request = Request(done, vectors=[None] * count, devices=[None] * count, missing=count)
         self._enqueue(
             request,
             [Text(request, n, ids, (len(ids), next(self._arrivals))) for n, ids in enumerate(token_ids)],
@@ -156,7 +155,11 @@ class Batcher:
         finally:
             done.cancel()
             self._drop(request)
-        return np.stack([vector for vector in request.vectors if vector is not None]), tuple(request.devices)
+        return [
+            (vector, device)
+            for vector, device in zip(request.vectors, request.devices, strict=True)
+            if vector is not None and device is not None
+        ]
 
     def next_batch(self, device: EmbeddingDevice) -> list[Text]:
         """Texts that are neighbours in length; empty when nothing waits that this device should take."""
@@ -197,9 +200,8 @@ class Batcher:
         for text, vector in zip(batch, vectors, strict=True):
             request = text.request
             request.vectors[text.index] = vector
+            request.devices[text.index] = device.device
             request.missing -= 1
-            if device.device not in request.devices:
-                request.devices.append(device.device)
             if not request.missing and not request.done.done():
                 request.done.set_result(None)
 

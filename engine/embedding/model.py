@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.embedding.batcher import Batcher, DeviceShare
+from engine.embedding.cache import VectorCache
 from engine.embedding.calibration import CalibrationFile, measure
 from engine.embedding.costs import CostTable
 from engine.embedding.device import EmbeddingDevice
@@ -19,7 +19,7 @@ from engine.embedding.tokenizer import TextTokenizer, TokenizedBatch
 from engine.errors import BadInput, EngineError
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
-from engine.settings import DeviceChoice, Home
+from engine.settings import Settings
 from engine.types import Device, Embeddings, EmbedRequest, ModelState, NpuStatus
 
 logger = logging.getLogger(__name__)
@@ -30,18 +30,13 @@ INLINE_CHARACTERS = 4_000
 NOT_WANTED = NpuStatus(available=False, emulated=False, name=None, reason="switched off by device = cpu")
 
 
-@dataclass(frozen=True)
-class Devices:
-    cpu: EmbeddingDevice
-    npu: NpuDevice | None
-
-
 class EmbeddingModel:
     """Owns the workers; `async with EmbeddingModel.open(...)`."""
 
     def __init__(
-        self, installed: InstalledModel, home: Home, choice: DeviceChoice, chat_active: Callable[[], bool]
+        self, installed: InstalledModel, settings: Settings, chat_active: Callable[[], bool]
     ) -> None:
+        home, choice = settings.home, settings.device
         assert installed.dimensions is not None
         self.installed = installed
         self.dimensions = installed.dimensions
@@ -72,15 +67,16 @@ class EmbeddingModel:
             forced="npu" if choice == "npu" else None,
             chat_active=chat_active,
         )
+        self.cache = VectorCache(settings.embedding_cache_mb * 2**20)
         self._calibrate = asyncio.Event()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, installed: InstalledModel, home: Home, choice: DeviceChoice, chat_active: Callable[[], bool]
+        cls, installed: InstalledModel, settings: Settings, chat_active: Callable[[], bool]
     ) -> AsyncGenerator["EmbeddingModel"]:
         """chat_active: whether a chat is being decoded on the CPU at the moment."""
-        model = cls(installed, home, choice, chat_active)
+        model = cls(installed, settings, chat_active)
         calibration = asyncio.create_task(model._keep_calibrated(), name=f"calibration of {installed.id}")
         model._cpu.worker.start()
         if model._npu:
@@ -145,7 +141,7 @@ class EmbeddingModel:
                 param="dimensions",
             )
         tokenized = await self._tokenize(request)
-        vectors, devices = await self._batcher.embed(tokenized.ids)
+        vectors, devices = await self._vectors(tokenized.ids)
         token_counts = tuple(len(ids) for ids in tokenized.ids)
         self.requests += 1
         self.tokens += sum(token_counts)
@@ -157,6 +153,19 @@ class EmbeddingModel:
             devices=devices,
             npu_emulated="npu" in devices and self.npu.emulated,
         )
+
+    async def _vectors(
+        self, token_ids: Sequence[NDArray[np.int32]]
+    ) -> tuple[NDArray[np.float32], tuple[Device, ...]]:
+        """From the cache where possible. The devices are those that computed the vectors, now or earlier."""
+        known = [self.cache.get(ids) for ids in token_ids]
+        missing = [ids for ids, cached in zip(token_ids, known, strict=True) if cached is None]
+        computed = await self._batcher.embed(missing) if missing else []
+        for ids, (vector, device) in zip(missing, computed, strict=True):
+            self.cache.put(ids, vector, device)
+        fresh = iter(computed)
+        found = [(cached.vector, cached.device) if cached else next(fresh) for cached in known]
+        return np.stack([vector for vector, _ in found]), tuple(dict.fromkeys(device for _, device in found))
 
     async def _tokenize(self, request: EmbedRequest) -> TokenizedBatch:
         encode = functools.partial(

@@ -26,7 +26,7 @@ GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "bge-golden.json").
 
 @pytest.fixture(scope="module")
 async def engine(models_home: Home) -> AsyncGenerator[Engine]:
-    async with Engine.start(Settings(models_home)) as engine:
+    async with Engine.start(Settings(models_home, embedding_cache_mb=0)) as engine:
         yield engine
 
 

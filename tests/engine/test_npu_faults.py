@@ -42,7 +42,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], P
 
 @asynccontextmanager
 async def engine_on_npu(home: Home) -> AsyncGenerator[Engine]:
-    async with Engine.start(Settings(home, device="npu")) as engine:
+    async with Engine.start(Settings(home, device="npu", embedding_cache_mb=0)) as engine:
         await until(lambda: engine.model("bge-small-en-v1.5").state == "ready")
         await until(lambda: engine.health().npu.reason != npu_device.SEARCHING.reason)
         yield engine
