@@ -8,8 +8,8 @@ import base64
 import json
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, fields
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -33,7 +33,6 @@ from engine.types import (
     ChatPiece,
     ChatRequest,
     ChatStarted,
-    Completion,
     Device,
     EmbedRequest,
     FinishReason,
@@ -42,6 +41,7 @@ from engine.types import (
     ModelStatus,
     NpuStatus,
     QueueStatus,
+    Sampling,
     Usage,
 )
 
@@ -102,20 +102,6 @@ class GatewayClient:
             "POST", "/v1/embeddings", body=_embedding_body(request), read_seconds=EMBED_SECONDS
         )
         return _embeddings(reply.json(), reply.headers)
-
-    async def complete(self, request: ChatRequest) -> Completion:
-        """The whole answer at once: `chat`, folded."""
-        pieces: list[str] = []
-        async with aclosing(self.chat(request)) as events:
-            async for event in events:
-                match event:
-                    case ChatStarted(model, device):
-                        pass
-                    case ChatPiece(text):
-                        pieces.append(text)
-                    case ChatFinished(reason, usage):
-                        pass
-        return Completion(model, device, "".join(pieces), reason, usage)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """ChatStarted, ChatPieces, ChatFinished. Closing the generator ends the generation in the gateway."""
@@ -212,11 +198,17 @@ def _vector(encoded: str) -> tuple[float, ...]:
 
 
 def _chat_body(request: ChatRequest) -> Json:
+    """What this product's own clients ask for; other programs speak to the routes themselves."""
     sampling = request.sampling
+    assert sampling == Sampling(
+        sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop
+    )
+    assert request.tool_use is None
+    assert request.json_format is None
     return _without_none(
         {
             "model": request.model,
-            "messages": [asdict(message) for message in request.messages],
+            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
             "max_completion_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

@@ -11,6 +11,7 @@ from mcp.server.mcpserver import MCPServer
 from engine import __version__
 from engine.client import GatewayClient, Locate
 from engine.errors import GatewayUnreachable
+from mcp_server.resources import add_resources
 from mcp_server.tools import add_tools
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def create_server(locate: Locate) -> MCPServer[GatewayClient]:
         log_level="WARNING",
     )
     add_tools(server)
+    add_resources(server, locate)
     _tighten_schemas(server)
     return server
 

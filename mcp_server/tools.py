@@ -1,18 +1,18 @@
 """The tools. Their docstrings and argument descriptions are the user interface: a model reads them."""
 
 import inspect
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
-from engine.client import GatewayClient, RemoteEmbeddings
+from engine.client import GatewayClient
 from engine.errors import EngineError, Unavailable
 from engine.types import (
     ChatEvent,
@@ -25,12 +25,11 @@ from engine.types import (
     Message,
     Sampling,
 )
-from mcp_server.results import CompleteResult, EmbedResult
+from mcp_server.results import CompleteResult, EmbedResult, Output, complete_result, embed_result
 
 MAX_TEXTS = 64
-MAX_VECTORS = 8
-"""A 384-number vector is about 1,500 tokens to the model that reads it; clients cut results near 25,000."""
-VECTOR_DECIMALS = 6
+MAX_SHOWN: Mapping[Output, int] = MappingProxyType({"summary": MAX_TEXTS, "similarities": 32, "vectors": 8})
+"""Clients cut results near 25,000 tokens: 8 vectors of 384 numbers take 12,000, 32 x 32 cosines 4,000."""
 DEADLINE_SECONDS = 50.0
 """Many MCP clients give up on a call after 60 seconds and would throw a nearly finished answer away."""
 PROGRESS_SECONDS = 0.5
@@ -56,25 +55,29 @@ async def embed(
         Field(description="'query' for a search question, 'document' for what is searched."),
     ] = "document",
     output: Annotated[
-        Literal["summary", "vectors"],
-        Field(description="'summary' (small) or 'vectors' (about 1,500 tokens per text, at most 8 texts)."),
+        Output,
+        Field(
+            description="'summary': facts only. 'similarities': cosine of every two texts, at most 32 texts. "
+            "'vectors': the numbers, about 1,500 tokens per text, at most 8 texts."
+        ),
     ] = "summary",
 ) -> Annotated[CallToolResult, EmbedResult]:
     """Turn texts into embedding vectors on this computer; nothing leaves it and it costs nothing.
 
-    Returns the model, the number of dimensions and the tokens read. Ask for output='vectors' only if you need
-    the numbers themselves. Takes milliseconds per short text. For thousands of texts, let a program call the
-    gateway's OpenAI-compatible route POST /v1/embeddings instead.
+    To find out which texts mean the same or which fits a question best, ask for output='similarities'; ask
+    for output='vectors' only if you need the numbers themselves. Takes milliseconds per short text. For
+    thousands of texts, let a program call the gateway's OpenAI-compatible route POST /v1/embeddings instead.
     """
-    if output == "vectors" and len(texts) > MAX_VECTORS:
+    limit = MAX_SHOWN[output]
+    if len(texts) > limit:
         raise ToolError(
-            f"{len(texts)} vectors do not fit into one result; send at most {MAX_VECTORS} texts with "
-            "output='vectors', or let a program call the gateway's POST /v1/embeddings "
+            f"The {output} of {len(texts)} texts do not fit into one result; send at most {limit} texts with "
+            f"output='{output}', or let a program call the gateway's POST /v1/embeddings "
             "(`npu-gateway status` shows its address)."
         )
     with tool_errors():
         reply = await _gateway(ctx).embed(EmbedRequest(tuple(texts), input_type=input_type))
-    return _embed_result(reply, with_vectors=output == "vectors")
+    return embed_result(reply, output)
 
 
 async def complete(
@@ -100,7 +103,7 @@ async def complete(
     with tool_errors():
         async with aclosing(_gateway(ctx).chat(request)) as events:
             result = await _gathered(events, ctx)
-    return _complete_result(result)
+    return complete_result(result)
 
 
 async def health(ctx: GatewayContext) -> Health:
@@ -125,26 +128,6 @@ def tool_errors() -> Iterator[None]:
 
 def _gateway(ctx: GatewayContext) -> GatewayClient:
     return ctx.request_context.lifespan_context
-
-
-def _embed_result(reply: RemoteEmbeddings, *, with_vectors: bool) -> CallToolResult:
-    vectors = [[round(number, VECTOR_DECIMALS) for number in vector] for vector in reply.vectors]
-    result = EmbedResult(
-        model=reply.model,
-        dimensions=len(vectors[0]),
-        count=len(vectors),
-        total_tokens=reply.total_tokens,
-        devices=list(reply.devices),
-        npu_emulated=reply.npu_emulated,
-        vectors=vectors if with_vectors else [],
-        note="" if with_vectors else "The vectors are left out; output='vectors' shows them.",
-    )
-    ran_on = " and ".join(result.devices) + (" (emulated)" if result.npu_emulated else "")
-    facts = (
-        f"{result.count} vectors of {result.dimensions} numbers from {result.model} on {ran_on}, "
-        f"{result.total_tokens} tokens read. {result.note}"
-    )
-    return _result(result, facts.strip(), *(json.dumps(vector) for vector in result.vectors))
 
 
 async def _gathered(events: AsyncIterator[ChatEvent], ctx: GatewayContext) -> CompleteResult:
@@ -173,11 +156,18 @@ async def _gathered(events: AsyncIterator[ChatEvent], ctx: GatewayContext) -> Co
         text=text,
         model=started.model,
         device=started.device,
-        finish_reason=finished.finish_reason if finished else "deadline",
+        finish_reason=_finish_reason(finished),
         prompt_tokens=finished.usage.prompt_tokens if finished else None,
         completion_tokens=finished.usage.completion_tokens if finished else None,
         note=_completion_note(finished),
     )
+
+
+def _finish_reason(finished: ChatFinished | None) -> Literal["stop", "length", "deadline"]:
+    if finished is None:
+        return "deadline"
+    assert finished.finish_reason != "tool_calls", "no tools were offered"
+    return finished.finish_reason
 
 
 def _completion_note(finished: ChatFinished | None) -> str:
@@ -186,23 +176,3 @@ def _completion_note(finished: ChatFinished | None) -> str:
     if finished.finish_reason == "length":
         return "Cut off at max_tokens or at the end of the model's context."
     return ""
-
-
-def _complete_result(result: CompleteResult) -> CallToolResult:
-    tokens = (
-        "token counts unknown"
-        if result.completion_tokens is None
-        else f"{result.prompt_tokens} prompt tokens, {result.completion_tokens} generated"
-    )
-    facts = (
-        f"[{result.model} on {result.device}; finish_reason {result.finish_reason}; {tokens}] {result.note}"
-    )
-    return _result(result, result.text, facts.strip())
-
-
-def _result(structured: EmbedResult | CompleteResult, *texts: str) -> CallToolResult:
-    """The same facts twice: some clients show a model only the structured part, some only the text."""
-    return CallToolResult(
-        content=[TextContent(type="text", text=text) for text in texts],
-        structured_content=structured.model_dump(),
-    )

@@ -1,27 +1,47 @@
-"""A gateway that a client started leaves when nobody has used it for a while; the next client starts another."""
+"""A gateway that a client started leaves when nobody has used it for a while."""
 
 import asyncio
-import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from engine.engine import Engine
 
-IDLE_SECONDS = 30 * 60.0
+CHECK_SECONDS = 30.0
+IDLE_CHECKS = 60
+"""Half an hour. Checks are counted, not time: what a laptop sleeps through is no idling."""
 
 
-async def idle(engine: Engine, *, idle_seconds: float = IDLE_SECONDS, check_seconds: float = 30.0) -> None:
-    """Returns when no model has worked, waited or loaded for `idle_seconds`.
+@asynccontextmanager
+async def leaving_when_idle(engine: Engine, closing: asyncio.Event) -> AsyncGenerator[None]:
+    """Sets `closing` during the block once no model has worked, waited or loaded for half an hour."""
 
-    The clock is work, not connections: clients keep those open for days, and a poll of /health is no use.
+    async def leave() -> None:
+        await idle(engine)
+        closing.set()
+
+    watch = asyncio.create_task(leave())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+async def idle(engine: Engine, *, checks: int = IDLE_CHECKS, check_seconds: float = CHECK_SECONDS) -> None:
+    """Returns after so many checks in a row that found nothing done since the one before.
+
+    The measure is work, not connections: clients keep those open for days, and asking for /health is no use.
     """
-    worked, since = _work_done(engine), time.monotonic()
-    while time.monotonic() < since + idle_seconds:
+    quiet, done_before = 0, _requests(engine)
+    while quiet < checks:
         await asyncio.sleep(check_seconds)
-        done = _work_done(engine)
-        if done != worked or _is_busy(engine):
-            worked, since = done, time.monotonic()
+        done = _requests(engine)
+        quiet = 0 if done != done_before or _is_busy(engine) else quiet + 1
+        done_before = done
 
 
-def _work_done(engine: Engine) -> int:
+def _requests(engine: Engine) -> int:
     return sum(model.requests for model in engine.models())
 
 

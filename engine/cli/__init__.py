@@ -13,12 +13,16 @@ from engine.errors import EngineError
 
 OWN_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "bench": "engine.cli.bench:bench",
         "chat": "engine.cli.gateway:chat",
+        "doctor": "engine.cli.doctor:doctor",
         "embed": "engine.cli.gateway:embed",
         "import": "engine.cli.models:import_model",
+        "install": "engine.cli.install:install",
         "list": "engine.cli.models:list_models",
         "logs": "engine.cli.gateway:logs",
         "pull": "engine.cli.models:pull",
+        "restart": "engine.cli.gateway:restart",
         "rm": "engine.cli.models:rm",
         "status": "engine.cli.gateway:status",
         "stop": "engine.cli.gateway:stop",

@@ -74,7 +74,7 @@ def _listen(host: str, port: int, *, any_free: bool) -> socket.socket:
         if any_free:
             return _bound(host, 0)
         raise PortTaken(
-            f"Port {port} on {host} cannot be used: {_holder(port) or error.strerror}. "
+            f"Port {port} on {host} cannot be used: {port_holder(port) or error.strerror}. "
             f"Choose another: npu-gateway serve --port {port + 1}"
         ) from error
 
@@ -92,7 +92,7 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _holder(port: int) -> str | None:
+def port_holder(port: int) -> str | None:
     """Who listens on the port, in words, or None where the system will not tell (macOS without root)."""
     import psutil
 

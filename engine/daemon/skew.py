@@ -1,8 +1,8 @@
 """Gateways of other versions: the newest program of this home decides which gateway serves it.
 
-A gateway started by a client gives way to a newer client, finishing its work first; one started by hand is its
-user's business and serves every client that speaks its API. Older clients never replace newer gateways, so two
-installed versions cannot take turns for ever.
+A gateway started by a client gives way to a newer client and finishes its work first. One started by hand is
+its user's business and serves every client that speaks its API. Older clients never replace newer gateways:
+two installed versions cannot take turns for ever.
 """
 
 from packaging.version import Version

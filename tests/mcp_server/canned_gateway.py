@@ -7,11 +7,10 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import numpy as np
 
-from engine.daemon import claim, stop
+from engine.daemon import claim
 from engine.errors import GatewayRunning, ModelNotFound, Overloaded, WorkerCrashed
 from engine.settings import Home, Settings
 from engine.types import (
@@ -63,11 +62,12 @@ class CannedEngine:
         return Health("ok", "0.1.0", 1.5, npu, self.models(), MemoryStatus(3000), queue)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Documents point along the first axis, queries along the second."""
+        """Documents point along the first axis, queries along the second, texts with an x between them."""
         self.model(request.model or EMBEDDER.id)
         axis = 1 if request.input_type == "query" else 0
         vectors = np.zeros((len(request.inputs), 4), dtype=np.float32)
         vectors[:, axis] = 1
+        vectors[["x" in text for text in request.inputs]] = (0.6, 0.8, 0, 0)
         return Embeddings(
             EMBEDDER.id, vectors, tuple(3 for _ in request.inputs), npu_emulated=True, devices=("npu",)
         )
@@ -101,29 +101,9 @@ class CannedEngine:
         raise NotImplementedError("clients of this gateway stream")
 
 
-def command(port: int = 0) -> tuple[str, ...]:
-    """For `engine.daemon.ensure`. port 0: a free one."""
-    return sys.executable, str(Path(__file__)), str(port)
-
-
-def starts(home: Home) -> list[str]:
-    """The instances of all canned gateways that ever got the lock of this home."""
-    return (home.run / "starts").read_text().split()
-
-
-def _over(home: Home) -> Path:
-    return home.root / "over"
-
-
-async def dismiss(home: Home) -> None:
-    """Stop the gateway of a test's home, also one that was only just being started and has no lock yet."""
-    _over(home).touch()
-    await stop(home)
-
-
 async def main(home: Home, port: int) -> None:
     with claim(home, "127.0.0.1", port, auto_started=True) as claimed:
-        if _over(home).exists():
+        if (home.root / "over").exists():  # the test has ended meanwhile
             return
         with (home.run / "starts").open("a") as starts:
             starts.write(f"{claimed.endpoint.instance}\n")

@@ -7,7 +7,7 @@ import pytest
 from engine.client import GatewayClient, Locate
 from engine.daemon import ensure
 from engine.settings import Home
-from tests.mcp_server.canned_gateway import command, dismiss
+from tests.mcp_server.canned import command, dismiss
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from mcp.client.stdio import StdioServerParameters
 from engine.client import GatewayClient
 from engine.daemon import Endpoint, claim, ensure, find
 from engine.settings import Home
-from tests.mcp_server.canned_gateway import command, starts
+from tests.mcp_server.canned import command, starts
 from tests.mcp_server.wire import CANNED_MCP, Wire, until, wired
 
 HEAVY = {"numpy", "onnxruntime", "onnxruntime_genai", "onnx", "tokenizers", "sanic"}
@@ -155,22 +156,27 @@ async def test_a_line_of_a_megabyte_is_read_whole(home: Home):
     assert called["structuredContent"]["count"] == 64
 
 
-async def test_what_libraries_print_does_not_reach_the_wire(
-    home: Home, tmp_path_factory: pytest.TempPathFactory
-):
-    """Prints while serving, and text still buffered when the interpreter ends."""
-    noisy = tmp_path_factory.mktemp("noisy") / "noisy.py"
-    noisy.write_text(
-        "import atexit, os, runpy, sys, threading\n"
-        "def shout():\n"
-        "    os.write(1, b'native shout\\n'); print('shout', flush=True); print('late shout')\n"
-        "threading.Timer(2, shout).start()\n"
-        f"sys.argv = [{CANNED_MCP[1]!r}]\n"
-        f"runpy.run_path({CANNED_MCP[1]!r}, run_name='__main__')\n"
-    )
+NOISY = """
+import os, pathlib, runpy, sys, threading, time
+def shout():
+    while not pathlib.Path({signal!r}).exists():
+        time.sleep(0.02)
+    os.write(1, b'native shout\\n'); print('shout', flush=True); print('late shout')
+    sys.stderr.write('shouted'); sys.stderr.flush()
+threading.Thread(target=shout, daemon=True).start()
+sys.argv = [{program!r}]
+runpy.run_path({program!r}, run_name='__main__')
+"""
+
+
+async def test_what_libraries_print_does_not_reach_the_wire(home: Home, tmp_path: Path):
+    """Prints while serving, and text that is still buffered when the interpreter ends."""
+    noisy, signal = tmp_path / "noisy.py", tmp_path / "signal"
+    noisy.write_text(NOISY.format(program=CANNED_MCP[1], signal=str(signal)))
     async with wired(home, (sys.executable, str(noisy))) as wire:
         await wire.ask("tools/list")
-        await until(lambda: b"native shout" in (home.root / "stderr.txt").read_bytes())
+        signal.touch()
+        await until(lambda: b"shouted" in (home.root / "stderr.txt").read_bytes())
         await wire.ask("tools/list")
 
         assert await wire.end_input() == (0, b"")

@@ -50,12 +50,13 @@ async def test_embed_sums_up_by_default(locate: Locate):
         "total_tokens": 6,
         "devices": ["npu"],
         "npu_emulated": True,
+        "similarities": [],
         "vectors": [],
-        "note": "The vectors are left out; output='vectors' shows them.",
+        "note": "Ask for output='similarities' or 'vectors' to see more.",
     }
     assert text_of(result) == (
         "2 vectors of 4 numbers from canned-embed on npu (emulated), 6 tokens read. "
-        "The vectors are left out; output='vectors' shows them."
+        "Ask for output='similarities' or 'vectors' to see more."
     )
 
 
@@ -67,12 +68,27 @@ async def test_embed_shows_the_vectors_on_request_in_both_channels(locate: Locat
     assert [json.loads(block.text) for block in result.content[1:]] == vectors
 
 
-async def test_more_vectors_than_a_result_can_hold_are_refused_with_another_way(locate: Locate):
-    result = await called(locate, "embed", texts=["a"] * 9, output="vectors")
+async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Locate):
+    """The canned vector of a text that starts with an x lies between two axes."""
+    result = await called(locate, "embed", texts=["a", "b", "x"], output="similarities")
 
-    assert result.is_error
-    assert "at most 8 texts" in text_of(result)
-    assert "/v1/embeddings" in text_of(result)
+    similarities = [[1.0, 1.0, 0.6], [1.0, 1.0, 0.6], [0.6, 0.6, 1.0]]
+    assert result.structured_content["similarities"] == similarities
+    assert result.structured_content["vectors"] == []
+    assert [json.loads(block.text) for block in result.content[1:]] == similarities
+
+
+@pytest.mark.parametrize(("output", "limit"), [("similarities", 32), ("vectors", 8)])
+async def test_more_than_a_result_can_hold_is_refused_with_another_way(
+    locate: Locate, output: str, limit: int
+):
+    full = await called(locate, "embed", texts=["a"] * limit, output=output)
+    over = await called(locate, "embed", texts=["a"] * (limit + 1), output=output)
+
+    assert len(full.structured_content[output]) == limit
+    assert over.is_error
+    assert f"at most {limit} texts" in text_of(over)
+    assert "/v1/embeddings" in text_of(over)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ async def wired(home: Home, command: Sequence[str] = CANNED_MCP) -> AsyncIterato
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=os.environ | {"NPU_GATEWAY_HOME": str(home.root)},
+            env=os.environ | {"NPU_GATEWAY_HOME": str(home.root), "PYTHONUNBUFFERED": ""},
             limit=2**24,
         )
     try:
