@@ -14,7 +14,7 @@ ModelKind = Literal["embedding", "chat"]
 ModelState = Literal["not_pulled", "loading", "ready", "failed", "unloaded"]
 InputType = Literal["query", "document"]
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,80 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """arguments: a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Message:
+    """tool_calls: what the assistant asked for. tool_call_id: which of these calls a tool message answers."""
+
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """parameters: the JSON Schema of the arguments, an object."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """choice: "required" means at least one call.
+
+    only: the name of the one tool that must be called; wins over choice.
+    parallel: several calls in one answer.
+    """
+
+    tools: tuple[Tool, ...]
+    choice: Literal["auto", "none", "required"] = "auto"
+    only: str | None = None
+    parallel: bool = True
+
+
+@dataclass(frozen=True)
+class JsonFormat:
+    """The answer is one JSON document. schema: its JSON Schema; None allows any object."""
+
+    schema: str | None = None
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. temperature 0 is greedy; max_tokens None fills the context."""
+    """How the next token is chosen. The defaults leave the model's probabilities as they are.
+
+    max_tokens: None fills the context.
+    temperature: 0 is greedy.
+    top_p, top_k, min_p: consider only the fewest most likely tokens that reach this probability together,
+        only so many, only those at least this likely relative to the most likely one.
+    presence_penalty, frequency_penalty: taken from the logit of a generated token, once and per occurrence.
+    repetition_penalty: divides the logits of all tokens of the prompt and the answer (Keskar et al. 2019).
+    logit_bias: (token id, what to add to its logit).
+    top_logprobs: report the probability of each chosen token, and of so many most likely ones beside it.
+    """
 
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +133,8 @@ class ChatRequest:
     messages: tuple[Message, ...]
     model: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    json_format: JsonFormat | None = None
+    tool_use: ToolUse | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +153,27 @@ class ChatStarted:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """logprob: natural logarithm of the probability that the model gave this token, before any sampling."""
+
+    token: bytes
+    logprob: float
+
+
+@dataclass(frozen=True)
+class ChosenLogprob:
+    """The token that was chosen, and the most likely ones at its place."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True)
 class ChatPiece:
-    """Some whole characters of the answer."""
+    """Some whole characters of the answer. logprobs: of its tokens, if they were asked for."""
 
     text: str
+    logprobs: tuple[ChosenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +184,14 @@ class ChatFinished:
     usage: Usage
 
 
-ChatEvent = ChatStarted | ChatPiece | ChatFinished
+@dataclass(frozen=True)
+class ChatToolCall:
+    """The assistant wants a tool to be called."""
+
+    call: ToolCall
+
+
+ChatEvent = ChatStarted | ChatPiece | ChatToolCall | ChatFinished
 
 
 @dataclass(frozen=True)
@@ -117,6 +203,8 @@ class Completion:
     text: str
     finish_reason: FinishReason
     usage: Usage
+    logprobs: tuple[ChosenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 from collections.abc import Collection, Sequence
 
-from engine.chat.messages import Finished, Piece, Reply
+import numpy as np
+
+from engine.chat.grammar import Grammar
+from engine.chat.messages import Called, Finished, Piece, Reply
 from engine.chat.runtime import Logits
-from engine.chat.sampling import Sampler
+from engine.chat.sampling import Sampler, log_softmax
 from engine.chat.stopping import StopFinder
+from engine.chat.tools import CallReader
 from engine.chat.vocabulary import TextStream, Vocabulary
-from engine.types import FinishReason, Sampling, Usage
+from engine.errors import BadInput
+from engine.types import ChosenLogprob, FinishReason, Sampling, TokenLogprob, Usage
 
 
 class Conversation:
@@ -25,7 +30,12 @@ class Conversation:
         context_tokens: int,
         vocabulary: Vocabulary,
         end_tokens: Collection[int],
+        grammar: Grammar | None = None,
+        reads_calls: bool = False,
     ) -> None:
+        """Raises BadInput."""
+        if unknown := [token for token, _ in sampling.logit_bias if token not in vocabulary]:
+            raise BadInput(f"logit_bias: this model has no token {unknown[0]}.", param="logit_bias")
         self.request_id = request_id
         self.tokens = list(prompt)
         wanted = context_tokens if sampling.max_tokens is None else len(prompt) + sampling.max_tokens
@@ -33,32 +43,71 @@ class Conversation:
         self.cached_tokens: int | None = None
         self.finished = False
         self._prompt_tokens = len(prompt)
+        self._vocabulary = vocabulary
         self._end_tokens = end_tokens
-        self._sampler = Sampler(sampling)
+        self._grammar = grammar
+        self._sampler = Sampler(sampling, prompt)
         self._text = TextStream(vocabulary)
+        self._calls = CallReader() if reads_calls else None
         self._stops = StopFinder(sampling.stop)
+        self._top_logprobs = sampling.top_logprobs
+        self._untold: list[ChosenLogprob] = []  # of tokens whose text has not been released yet
 
     def advance(self, logits: Logits) -> list[Reply]:
-        """Choose the next token; what its caller gets to see of it, if anything yet."""
-        token = self._sampler.choose(logits)
+        """Choose the next token; what its caller gets to see of it, if anything yet. Raises EngineError."""
+        token = self._choose(logits)
         self.tokens.append(token)
         if token in self._end_tokens:
-            return self._finish("stop", self._stops.flush())
-        released = self._stops.feed(self._text.feed(token))
+            return self._end("stop")
+        if self._top_logprobs is not None:
+            self._untold.append(self._logprob(token, logits, self._top_logprobs))
+        text = self._text.feed(token)
+        released = self._stops.feed(self._calls.feed(text) if self._calls else text)
         if released.stopped:
             return self._finish("stop", released.text)
+        if self._grammar and self._grammar.complete:
+            return self._end("stop", released.text)
         if len(self.tokens) == self.limit:
-            return self._finish("length", released.text + self._stops.flush())
+            return self._end("length", released.text)
         return self._piece(released.text)
+
+    def _choose(self, logits: Logits) -> int:
+        if self._grammar is None:
+            return self._sampler.choose(logits)
+        token = self._sampler.choose(self._grammar.masked(logits))
+        self._grammar.accept(token)
+        return token
+
+    def _end(self, reason: FinishReason, text: str = "") -> list[Reply]:
+        """No more tokens come: what was held back is released, unless it is a stop string."""
+        last = self._stops.feed(self._calls.flush() if self._calls else "")
+        held = "" if last.stopped else self._stops.flush()
+        return self._finish(reason, text + last.text + held)
 
     def _finish(self, reason: FinishReason, text: str) -> list[Reply]:
         self.finished = True
+        calls = self._calls.calls() if self._calls else []
+        if calls and reason == "stop":
+            reason = "tool_calls"
         usage = Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=len(self.tokens) - self._prompt_tokens,
             cached_tokens=self.cached_tokens or 0,
         )
-        return [*self._piece(text), Finished(self.request_id, reason, usage)]
+        called = [Called(self.request_id, call) for call in calls]
+        return [*self._piece(text), *called, Finished(self.request_id, reason, usage)]
 
     def _piece(self, text: str) -> list[Reply]:
-        return [Piece(self.request_id, text)] if text else []
+        if not text and not (self.finished and self._untold):
+            return []
+        logprobs, self._untold = tuple(self._untold), []
+        return [Piece(self.request_id, text, logprobs)]
+
+    def _logprob(self, token: int, logits: Logits, top: int) -> ChosenLogprob:
+        logprobs = log_softmax(logits)
+        most_likely = np.argpartition(-logprobs, top)[:top]
+        ordered = most_likely[np.argsort(-logprobs[most_likely], kind="stable")]
+        return ChosenLogprob(
+            TokenLogprob(self._vocabulary.name_of(token), float(logprobs[token])),
+            tuple(TokenLogprob(self._vocabulary.name_of(int(t)), float(logprobs[t])) for t in ordered),
+        )

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 _GENAI_ERRORS = (RuntimeError, MemoryError)
 """What its bindings raise."""
+
+_MOST_CONTEXTS = 2
+"""A small model needs no more memory than two whole contexts (SmolLM2: 720 MiB), whatever it is allowed."""
 
 _PROBE_TOKENS = 16
 _ROOM_BYTES = 64 << 20
@@ -102,8 +106,9 @@ class GenaiRuntime:
         settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         self._model = _load(folder, threads)
         self._token_bytes = _kv_bytes_per_token(self._model, settings["decoder"])
-        budget_tokens = kv_bytes // self._token_bytes
+        budget_tokens = min(kv_bytes // self._token_bytes, _MOST_CONTEXTS * settings["context_length"])
         self.context_tokens = min(context_tokens or budget_tokens, budget_tokens, settings["context_length"])
+        self.vocabulary_size = int(settings["vocab_size"])
         self._room = max(_ROOM_BYTES // self._token_bytes, _LEAST_ROOM_TOKENS)
         self._memory = KvMemory(budget_tokens, lambda capacity: GenaiCache(self._model, capacity))
 
@@ -168,15 +173,21 @@ def _kv_bytes_per_token(model: Any, decoder: dict[str, Any]) -> int:
     return int(layer_bytes * decoder["num_hidden_layers"] // _PROBE_TOKENS)
 
 
-def chat_template(folder: Path) -> ChatTemplate:
+@dataclass(frozen=True)
+class ChatFormat:
+    """end_tokens: those that end an answer."""
+
+    template: ChatTemplate
+    end_tokens: frozenset[int]
+
+
+def chat_format(folder: Path) -> ChatFormat:
     """Raises EngineError."""
     try:
         tokenizer = og.Tokenizer(og.Config(str(folder)))
     except _GENAI_ERRORS as error:
         raise EngineError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
-    return ChatTemplate(tokenizer.apply_chat_template)
-
-
-def end_tokens(folder: Path) -> frozenset[int]:
-    """The tokens that end an answer."""
-    return frozenset(int(token) for token in og.Tokenizer(og.Config(str(folder))).eos_token_ids)
+    return ChatFormat(
+        ChatTemplate(tokenizer.apply_chat_template),
+        frozenset(int(token) for token in tokenizer.eos_token_ids),
+    )

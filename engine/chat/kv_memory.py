@@ -65,7 +65,11 @@ class KvMemory(Generic[C]):
             return None
         self._resting.remove(best)
         # The last token is read again even if it is known: only reading yields logits.
-        best.rewind(min(shared, len(tokens) - 1))
+        try:
+            best.rewind(min(shared, len(tokens) - 1))
+        except BaseException:
+            self.drop(best)
+            raise
         return best
 
     def _make(self, capacities: Sequence[int]) -> C | None:

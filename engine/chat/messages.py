@@ -1,16 +1,16 @@
 """What the gateway and a chat worker say to each other.
 
-gateway                      worker
-   | <------------------- ChatReady
-   | Generate ---------------> |
-   | <------- Started, Piece*, Finished     or Refused, at any point
-   | Cancel -----------------> |            and nothing more comes
+gateway                                  worker
+   | <------------------------------ ChatReady
+   | Generate ---------------------------> |
+   | <- Started, (Piece | Called)*, Finished   or Refused, at any point
+   | Cancel -----------------------------> |   and nothing more comes
 """
 
 from dataclasses import dataclass
 
 from engine.errors import EngineError
-from engine.types import FinishReason, Message, Sampling, Usage
+from engine.types import ChatRequest, ChosenLogprob, FinishReason, ToolCall, Usage
 from engine.workers.messages import Ready
 
 
@@ -24,8 +24,7 @@ class ChatReady(Ready):
 @dataclass(frozen=True)
 class Generate:
     request_id: int
-    messages: tuple[Message, ...]
-    sampling: Sampling
+    request: ChatRequest
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,19 @@ class Started:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some whole characters of the answer."""
+    """Some whole characters of the answer. logprobs: of its tokens, if they were asked for."""
 
     request_id: int
     text: str
+    logprobs: tuple[ChosenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Called:
+    """The assistant wants a tool to be called."""
+
+    request_id: int
+    call: ToolCall
 
 
 @dataclass(frozen=True)
@@ -66,4 +74,4 @@ class Refused:
     error: EngineError
 
 
-Reply = Started | Piece | Finished | Refused
+Reply = Started | Piece | Called | Finished | Refused

@@ -6,11 +6,20 @@ import itertools
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from engine.chat.messages import Cancel, Finished, Generate, Piece, Refused, Started
+from engine.chat.messages import Called, Cancel, Finished, Generate, Piece, Refused, Started
 from engine.errors import EngineError, WorkerCrashed
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
-from engine.types import ChatEvent, ChatFinished, ChatPiece, ChatRequest, ChatStarted, ModelState
+from engine.types import (
+    ChatEvent,
+    ChatFinished,
+    ChatPiece,
+    ChatRequest,
+    ChatStarted,
+    ChatToolCall,
+    Device,
+    ModelState,
+)
 from engine.workers.supervisor import Supervisor
 
 
@@ -27,7 +36,7 @@ class ChatModel:
             [str(installed.folder), "--threads", str(physical_cores())],
             log_file=log_folder / f"{installed.id}.log",
             on_message=self._received,
-            on_lost=self._lost,
+            on_change=self._changed,
         )
         self._open: dict[int, asyncio.Queue[object]] = {}
         self._ids = itertools.count()
@@ -50,6 +59,10 @@ class ChatModel:
     def detail(self) -> str | None:
         return self._worker.detail
 
+    @property
+    def device(self) -> Device:
+        return "cpu"
+
     async def ready(self) -> None:
         """Wait until the model is loaded. Raises WorkerFailed when it never will be."""
         await self._worker.ready()
@@ -69,7 +82,7 @@ class ChatModel:
         await self.ready()
         request_id = next(self._ids)
         replies = self._open[request_id] = asyncio.Queue()
-        self._worker.send(Generate(request_id, request.messages, request.sampling))
+        self._worker.send(Generate(request_id, request))
         self.requests += 1
         ended = False
         try:
@@ -77,8 +90,10 @@ class ChatModel:
                 match await replies.get():
                     case Started():
                         yield ChatStarted(self.installed.id, "cpu")
-                    case Piece(text=text):
-                        yield ChatPiece(text)
+                    case Piece(text=text, logprobs=logprobs):
+                        yield ChatPiece(text, logprobs)
+                    case Called(call=call):
+                        yield ChatToolCall(call)
                     case Finished(finish_reason=finish_reason, usage=usage):
                         ended = True
                         self.tokens += usage.prompt_tokens + usage.completion_tokens
@@ -95,11 +110,13 @@ class ChatModel:
                 self._worker.send(Cancel(request_id))
 
     def _received(self, message: object) -> None:
-        assert isinstance(message, Started | Piece | Finished | Refused), message
+        assert isinstance(message, Started | Piece | Called | Finished | Refused), message
         if replies := self._open.get(message.request_id):  # else its caller has left
             replies.put_nowait(message)
 
-    def _lost(self) -> None:
+    def _changed(self) -> None:
+        if self._worker.state == "ready":
+            return
         for replies in self._open.values():
             replies.put_nowait(
                 WorkerCrashed(f"The process that runs {self.installed.id} ended; send the request again.")

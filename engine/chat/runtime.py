@@ -70,7 +70,10 @@ class Runtime(Protocol):
         """The longest sequence it can hold when it holds no other."""
 
     def open(self, tokens: Sequence[int], limit: int) -> TokenSequence | None:
-        """Begin a sequence that will never have more than `limit` tokens; None while KV memory is short."""
+        """Begin a sequence that will never have more than `limit` tokens; None while KV memory is short.
+
+        Raises EngineError.
+        """
 
     def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
         """One outcome per piece of work, in the order in which they are ready."""

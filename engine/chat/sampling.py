@@ -1,4 +1,11 @@
-"""Chooses the next token from the model's logits."""
+"""Chooses the next token from the model's logits.
+
+    logits -> bias, penalties -> temperature -> top_k, min_p, top_p -> draw
+
+The order of vLLM, so that the same settings mean the same here.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,33 +13,84 @@ from numpy.typing import NDArray
 from engine.chat.runtime import Logits
 from engine.types import Sampling
 
+Probabilities = NDArray[np.float64]
+
 
 class Sampler:
-    """One per conversation, with its own source of randomness: what else runs cannot change its choices."""
+    """One per conversation, with its own source of randomness: what else runs cannot change its choices.
 
-    def __init__(self, sampling: Sampling) -> None:
+    Every logit_bias token must be in the vocabulary.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         self._sampling = sampling
-        self._random = np.random.default_rng(sampling.seed)
+        # numpy refuses negative seeds, which OpenAI allows
+        self._random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**64)
+        self._generated: dict[int, int] = {}  # token -> how often
+        self._seen = dict.fromkeys(prompt) if sampling.repetition_penalty != 1 else {}
 
     def choose(self, logits: Logits) -> int:
-        if self._sampling.temperature == 0:
+        token = self._draw(self._adjusted(logits))
+        self._generated[token] = self._generated.get(token, 0) + 1
+        if self._sampling.repetition_penalty != 1:
+            self._seen[token] = None
+        return token
+
+    def _adjusted(self, logits: Logits) -> Logits:
+        """The logits after bias and penalties; the argument stays as it is."""
+        wanted = self._sampling
+        adjusted = logits.copy()
+        for token, bias in wanted.logit_bias:
+            adjusted[token] += bias
+        if self._seen:
+            seen = np.fromiter(self._seen, dtype=np.intp)
+            penalised = adjusted[seen]
+            adjusted[seen] = np.where(
+                penalised > 0, penalised / wanted.repetition_penalty, penalised * wanted.repetition_penalty
+            )
+        if self._generated and (wanted.presence_penalty or wanted.frequency_penalty):
+            tokens = np.fromiter(self._generated, dtype=np.intp)
+            counts = np.fromiter(self._generated.values(), dtype=np.float32)
+            adjusted[tokens] -= wanted.presence_penalty + wanted.frequency_penalty * counts
+        return adjusted
+
+    def _draw(self, logits: Logits) -> int:
+        wanted = self._sampling
+        if wanted.temperature == 0:
             return int(logits.argmax())
-        tokens, weights = _nucleus(_softmax(logits / self._sampling.temperature), self._sampling.top_p)
+        probabilities = _likely(_softmax(logits / wanted.temperature), wanted.top_k, wanted.min_p)
+        tokens, weights = _nucleus(probabilities, wanted.top_p)
         cumulative = weights.cumsum()
         # Rounding must not reach the total itself, which lies behind the last token.
         point = min(self._random.random() * cumulative[-1], np.nextafter(cumulative[-1], 0))
         return int(tokens[cumulative.searchsorted(point, side="right")])
 
 
-def _softmax(logits: Logits) -> NDArray[np.float64]:
+def log_softmax(logits: Logits) -> Logits:
+    shifted = logits - logits.max()
+    log_probabilities: Logits = shifted - np.log(np.exp(shifted).sum())
+    return log_probabilities
+
+
+def _softmax(logits: Logits) -> Probabilities:
     exponentials = np.exp((logits - logits.max()).astype(np.float64))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
+    probabilities: Probabilities = exponentials / exponentials.sum()
     return probabilities
 
 
-def _nucleus(
-    probabilities: NDArray[np.float64], top_p: float
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _likely(probabilities: Probabilities, top_k: int | None, min_p: float) -> Probabilities:
+    """Zero for all but the top_k tokens, and for those less likely than min_p times the likeliest one."""
+    least = min_p * probabilities.max()
+    if top_k is not None and top_k < probabilities.size:
+        least = max(least, np.partition(probabilities, -top_k)[-top_k])
+    if least == 0:
+        return probabilities
+    kept = np.where(probabilities >= least, probabilities, 0.0)
+    likely: Probabilities = kept / kept.sum()
+    return likely
+
+
+def _nucleus(probabilities: Probabilities, top_p: float) -> tuple[NDArray[np.intp], Probabilities]:
     """The fewest tokens that together have at least probability top_p (Holtzman et al. 2020).
 
     Sorting the whole vocabulary would take as long as a decode step of a small model (3 ms for 49,152

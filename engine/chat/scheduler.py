@@ -94,7 +94,11 @@ class Scheduler:
 
     def _answer(self, sequence: TokenSequence, logits: Logits) -> Iterator[Reply]:
         conversation = self._active[sequence]
-        yield from conversation.advance(logits)
+        try:
+            yield from conversation.advance(logits)
+        except EngineError as error:
+            conversation.finished = True
+            yield Refused(conversation.request_id, error)
         if conversation.finished:
             self._runtime.close(sequence)
             del self._active[sequence]

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Released:
-    """text: what can no longer become part of a stop string. stopped: a stop string came right after it."""
+    """text: what can no longer become part of a stop string. stopped: a stop string came right after it.
+
+    rest: what came after the stop string.
+    """
 
     text: str
     stopped: bool
+    rest: str = ""
 
 
 class StopFinder:
@@ -17,12 +21,13 @@ class StopFinder:
         self._held = ""
 
     def feed(self, text: str) -> Released:
-        """Take the next piece of the text; what follows a stop string is dropped."""
+        """Take the next piece of the text."""
         self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            released, self._held = self._held[: min(found)], ""
-            return Released(released, stopped=True)
+            at, stop = min(found)
+            text, self._held = self._held, ""
+            return Released(text[:at], stopped=True, rest=text[at + len(stop) :])
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep
         released, self._held = self._held[:cut], self._held[cut:]

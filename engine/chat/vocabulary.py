@@ -2,7 +2,6 @@
 
 import codecs
 import json
-from pathlib import Path
 from typing import Any
 
 _SENTENCEPIECE_SPACE = "\u2581"
@@ -20,14 +19,18 @@ class Vocabulary:
         decoders = _flat(description["decoder"])
         as_bytes = _byte_level if any(d["type"] == "ByteLevel" for d in decoders) else _sentencepiece
         self._bytes = {token_id: as_bytes(text) for text, token_id in description["model"]["vocab"].items()}
+        self._names = {added["id"]: added["content"].encode() for added in description["added_tokens"]}
         for added in description["added_tokens"]:
-            self._bytes[added["id"]] = b"" if added["special"] else added["content"].encode()
+            self._bytes[added["id"]] = b"" if added["special"] else self._names[added["id"]]
         self.strips_first_space = any(d["type"] == "Strip" and d.get("start") for d in decoders)
         """SentencePiece writes "▁Hello" for a word at the start of a text too."""
 
-    @classmethod
-    def from_file(cls, file: Path) -> "Vocabulary":
-        return cls(file.read_text(encoding="utf-8"))
+    def __contains__(self, token: int) -> bool:
+        return token in self._bytes
+
+    def name_of(self, token: int) -> bytes:
+        """As bytes_of, but control tokens have their written form."""
+        return self._names.get(token) or self.bytes_of(token)
 
     def bytes_of(self, token: int) -> bytes:
         """Special tokens stand for nothing; so do ids past the vocabulary, which some models pad."""

@@ -13,20 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.chat.conversation import Conversation
-from engine.chat.genai_runtime import GenaiRuntime, chat_template, end_tokens
+from engine.chat.genai_runtime import GenaiRuntime, chat_format
+from engine.chat.grammar import GrammarCompiler
 from engine.chat.messages import Cancel, ChatReady, Generate, Refused, Reply, Started
 from engine.chat.prompt import PromptEncoder
 from engine.chat.runtime import Runtime
 from engine.chat.scheduler import Scheduler
+from engine.chat.tools import explained, may_call
 from engine.chat.vocabulary import Vocabulary
 from engine.errors import ContextTooLong, EngineError
+from engine.types import ChatRequest
 from engine.workers.channel import Channel, inherited_channel
 from engine.workers.messages import LoadFailed
 
 Inbox = queue.SimpleQueue[Generate | Cancel]
 
 DEFAULT_KV_BYTES = 1536 << 20
-"""2,048 tokens of Phi-3-mini, 34,952 of SmolLM2-135M (float32)."""
+"""2,048 tokens of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""
 
 
 def main() -> None:
@@ -61,21 +64,33 @@ class Chat:
     """Everything between a message from the gateway and the replies to it."""
 
     def __init__(
-        self, runtime: Runtime, encoder: PromptEncoder, vocabulary: Vocabulary, end_tokens: frozenset[int]
+        self,
+        runtime: Runtime,
+        encoder: PromptEncoder,
+        vocabulary: Vocabulary,
+        end_tokens: frozenset[int],
+        grammars: GrammarCompiler,
     ) -> None:
         self.context_tokens = runtime.context_tokens
         self._scheduler = Scheduler(runtime)
         self._encoder = encoder
         self._vocabulary = vocabulary
         self._end_tokens = end_tokens
+        self._grammars = grammars
 
     @classmethod
     def load(cls, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> "Chat":
         """Raises EngineError or OSError."""
         runtime = GenaiRuntime(folder, threads=threads, context_tokens=context_tokens, kv_bytes=kv_bytes)
         tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        encoder = PromptEncoder(tokenizer_json, chat_template(folder))
-        return cls(runtime, encoder, Vocabulary(tokenizer_json), end_tokens(folder))
+        chat = chat_format(folder)
+        return cls(
+            runtime,
+            PromptEncoder(tokenizer_json, chat.template),
+            Vocabulary(tokenizer_json),
+            chat.end_tokens,
+            GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
+        )
 
     def serve(self, inbox: Inbox, channel: Channel) -> None:
         """Never returns. Raises OSError when the gateway is gone."""
@@ -90,17 +105,18 @@ class Chat:
         match message:
             case Cancel(request_id):
                 self._scheduler.cancel(request_id)
-            case Generate(request_id):
+            case Generate(request_id, request):
                 try:
-                    conversation = self._conversation(message)
+                    conversation = self._conversation(request_id, request)
                     self._scheduler.submit(conversation)
                     yield Started(request_id, len(conversation.tokens))
                 except EngineError as error:
                     yield Refused(request_id, error)
 
-    def _conversation(self, request: Generate) -> Conversation:
+    def _conversation(self, request_id: int, request: ChatRequest) -> Conversation:
         """Raises BadInput, ContextTooLong."""
-        prompt = self._encoder.encode(request.messages)
+        grammar = self._grammars.compile(request)
+        prompt = self._encoder.encode(explained(request.messages, request.tool_use))
         if len(prompt) >= self.context_tokens:
             raise ContextTooLong(
                 f"This model's maximum context length is {self.context_tokens} tokens. However, your "
@@ -110,12 +126,14 @@ class Chat:
                 param="messages",
             )
         return Conversation(
-            request.request_id,
+            request_id,
             prompt,
             request.sampling,
             context_tokens=self.context_tokens,
             vocabulary=self._vocabulary,
             end_tokens=self._end_tokens,
+            grammar=grammar,
+            reads_calls=request.tool_use is not None and may_call(request.tool_use),
         )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from engine.chat.kv_memory import KvMemory, common_prefix
 
 
@@ -89,6 +91,24 @@ def test_there_is_no_cache_while_others_use_the_memory():
 
     memory.drop(first)
     assert memory.take([2], [20]) == Cache(20)
+
+
+def test_a_cache_that_cannot_be_rewound_is_dropped():
+    class Stuck(Cache):
+        def rewind(self, length: int) -> None:
+            raise RuntimeError("stuck")
+
+    memory = KvMemory(50, Stuck)
+    cache = memory.take([1, 2], [40])
+    assert cache
+    cache.tokens[:] = [1, 2]
+    memory.rest(cache)
+
+    with pytest.raises(RuntimeError, match="stuck"):
+        memory.take([1, 2, 3], [40])
+
+    assert cache.released
+    assert memory.take([1], [50]) is not None
 
 
 def test_common_prefix():

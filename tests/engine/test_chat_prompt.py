@@ -5,6 +5,7 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
+from engine.chat.genai_runtime import chat_format
 from engine.chat.prompt import PromptEncoder
 from engine.chat.template import ChatTemplate
 from engine.errors import BadInput
@@ -15,9 +16,7 @@ IM_START, IM_END = 1, 2
 
 @pytest.fixture(scope="module")
 def template(smollm2_folder) -> ChatTemplate:
-    from engine.chat.genai_runtime import chat_template
-
-    return chat_template(smollm2_folder)
+    return chat_format(smollm2_folder).template
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import pytest
 
 from engine.chat.messages import Finished, Piece, Refused, Reply
+from engine.chat.runtime import Logits
 from engine.chat.scheduler import Scheduler
-from engine.errors import Overloaded
+from engine.errors import EngineError, Overloaded
 from engine.types import Usage
 from tests.engine.chat_fakes import FakeRuntime, conversation
 
@@ -152,6 +153,25 @@ def test_a_failing_sequence_ends_alone():
 
     assert text_of(1, replies) == "BC"
     assert [str(r.error) for r in replies if isinstance(r, Refused) and r.request_id == 2] == ["it broke"]
+
+
+def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch):
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime)
+    broken, sound = conversation(1, "A"), conversation(2, "A", max_tokens=2)
+    monkeypatch.setattr(broken, "advance", raise_too_complex)
+    scheduler.submit(broken)
+    scheduler.submit(sound)
+
+    replies = run(scheduler)
+
+    assert [str(r.error) for r in replies if isinstance(r, Refused)] == ["too complex"]
+    assert text_of(2, replies) == "BC"
+    assert runtime.open_sequences == []
+
+
+def raise_too_complex(_: Logits) -> list[Reply]:
+    raise EngineError("too complex")
 
 
 def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer():

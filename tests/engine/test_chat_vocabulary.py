@@ -23,7 +23,7 @@ def tokenizer(smollm2_folder):
 
 @pytest.fixture(scope="module")
 def vocabulary(smollm2_folder):
-    return Vocabulary.from_file(smollm2_folder / "tokenizer.json")
+    return Vocabulary((smollm2_folder / "tokenizer.json").read_text(encoding="utf-8"))
 
 
 def sentencepiece_vocabulary(*tokens: str) -> Vocabulary:
