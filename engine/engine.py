@@ -162,6 +162,11 @@ class Engine:
             ),
         )
 
+    def preparing(self) -> bool:
+        """Whether a model still comes up, or graphs for the NPU are still being compiled."""
+        states = {status.state for status in self.models()}
+        return "loading" in states or any(r.model and r.model.preparing for r in self._embedding.values())
+
     def _chat_active(self) -> bool:
         return any(resident.model and resident.model.in_flight for resident in self._chat.values())
 

@@ -11,11 +11,13 @@ from sanic import HTTPResponse
 from sanic.config import Config
 from sanic.exceptions import PayloadTooLarge
 from sanic.http import Http
+from sanic.response import BaseHTTPResponse
 from sanic.signals import Event
 
-from openai_shim.context import App, AppContext, Request, finish_headers
+from openai_shim.context import App, AppContext, Request, finish_headers, log_access
 from openai_shim.errors import describe
-from openai_shim.guard import admit
+from openai_shim.guard import LIVENESS, admit
+from openai_shim.metrics import Metrics
 from openai_shim.ops import internal_routes, ops_routes
 from openai_shim.replies import json_reply
 from openai_shim.routes import v1_routes
@@ -32,10 +34,18 @@ DRAIN_SECONDS = 15.0
 
 
 def create_app(context: AppContext) -> App:
+    metrics = Metrics(context.engine)
+
+    async def account(request: Request, response: BaseHTTPResponse) -> None:
+        metrics.record(request, response.status)
+        if request.path != LIVENESS:  # asked every few seconds by whoever watches the gateway
+            log_access(request, response.status)
+
     app = App("npu-gateway", config=_config(), ctx=context, configure_logging=False)
     app.request_class = Request
-    app.blueprint([v1_routes(), ops_routes(), internal_routes()])
+    app.blueprint([v1_routes(), ops_routes(metrics), internal_routes()])
     app.add_signal(_admit, Event.HTTP_ROUTING_BEFORE)
+    app.add_signal(account, Event.HTTP_LIFECYCLE_RESPONSE)
     app.register_middleware(finish_headers, "response")
     app.exception(Exception)(_failed)
     return app

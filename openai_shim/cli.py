@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import click
 
@@ -18,6 +19,7 @@ from engine.types import ModelKind
 from openai_shim.app import create_app, serving
 from openai_shim.banner import introduce
 from openai_shim.context import AppContext
+from openai_shim.idle import leaving_when_idle
 
 LOG_BYTES = 5_000_000
 
@@ -56,13 +58,20 @@ async def _run(settings: Settings, claimed: Claim) -> None:
         is_open = not settings.api_key and not claimed.endpoint.auto_started
         context = AppContext(engine, settings, () if is_open else keys, claimed.endpoint)
         with _ended_by_signals(context.closing):
-            async with serving(create_app(context), claimed.socket):
+            async with serving(create_app(context), claimed.socket), _while_wanted(claimed, context):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
                 await context.closing.wait()
                 claimed.unpublish()
                 introduction.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await introduction
+
+
+def _while_wanted(claimed: Claim, context: AppContext) -> AbstractAsyncContextManager[None]:
+    """A gateway that a person started stays until told otherwise."""
+    if claimed.endpoint.auto_started:
+        return leaving_when_idle(context.engine, context.closing)
+    return contextlib.nullcontext()
 
 
 def _check_default(engine: Engine, kind: ModelKind) -> None:

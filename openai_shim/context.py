@@ -1,11 +1,13 @@
 """What handlers find on the app and on a request, with types."""
 
 import asyncio
+import logging
 import re
 import secrets
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Literal
 
 import sanic
 import sanic.response
@@ -15,6 +17,8 @@ from engine.daemon import Endpoint
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import Device
+
+access = logging.getLogger("openai_shim.access")
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,33 @@ class AppContext:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the engine did for a request. operation: as OpenTelemetry's gen_ai conventions call it.
+
+    first_token_at: by time.perf_counter; None if nobody was shown it when it came.
+    """
+
+    operation: Literal["embeddings", "chat", "text_completion"]
+    model: str
+    devices: tuple[Device, ...]
+    input_tokens: int
+    output_tokens: int = 0
+    first_token_at: float | None = None
+
+
 class RequestContext(SimpleNamespace):
-    """headers: what the reply carries beside its own, whatever the handler returns or raises."""
+    """headers: what the reply carries beside its own, whatever the handler returns or raises.
+
+    work: None while nothing has been computed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.started_at = time.perf_counter()
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.headers: dict[str, str] = {}
+        self.work: Work | None = None
 
 
 App = sanic.Sanic[Config, AppContext]
@@ -65,8 +88,20 @@ def adopt_request_id(request: Request) -> None:
 def finish_headers(request: Request, response: sanic.response.BaseHTTPResponse) -> None:
     context = request.ctx
     response.headers["x-request-id"] = context.request_id
-    response.headers["openai-processing-ms"] = str(round((time.perf_counter() - context.started_at) * 1000))
+    response.headers["openai-processing-ms"] = str(round(elapsed_ms(context)))
     response.headers.update(context.headers)
+
+
+def log_access(request: Request, status: int) -> None:
+    """One line for each request that was answered, without anything of what was asked."""
+    context = request.ctx
+    access.info(
+        "%s %s %s %d %.1fms", context.request_id, request.method, request.path, status, elapsed_ms(context)
+    )
+
+
+def elapsed_ms(context: RequestContext) -> float:
+    return (time.perf_counter() - context.started_at) * 1000
 
 
 def say_devices(request: Request, *devices: Device, emulated: bool = False) -> None:

@@ -95,14 +95,11 @@ def _bad_request(message: str, code: str, param: str | None) -> Failure:
 
 def _context_too_long(error: engine_errors.ContextTooLong) -> Failure:
     """The first sentence is how clients tell an overflow from other errors (LiteLLM, Cline)."""
-    what = {"messages": "your messages", "prompt": "your prompt"}.get(error.param or "", error.param)
-    message = (
-        f"This model's maximum context length is {error.limit_tokens} tokens. However, {what} resulted in "
-        f"{error.actual_tokens} tokens. Please reduce the length of the {(error.param or '').split('[')[0]}."
-    )
+    sentence = f"This model's maximum context length is {error.limit_tokens} tokens."
+    message = str(error)
     return Failure(
         400,
-        message,
+        message if message.startswith(sentence) else f"{sentence} {message}",
         "invalid_request_error",
         "context_length_exceeded",
         error.param,

@@ -1,18 +1,26 @@
 """Routes for people and programs that run the gateway: is it up, can it work, what is it doing, end it."""
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from sanic import Blueprint, HTTPResponse
 
 from engine.errors import ModelNotReady
 from engine.types import ModelStatus
 from openai_shim.context import Request
+from openai_shim.metrics import Metrics
+from openai_shim.openapi import document
 from openai_shim.replies import json_reply
 
 
-def ops_routes() -> Blueprint:
+def ops_routes(metrics: Metrics) -> Blueprint:
+    async def scrape(request: Request) -> HTTPResponse:
+        return HTTPResponse(metrics.text(), content_type=CONTENT_TYPE_LATEST)
+
     routes = Blueprint("ops")
     routes.add_route(health, "/health", methods=["GET"])
     routes.add_route(healthz, "/healthz", methods=["GET"])
     routes.add_route(readyz, "/readyz", methods=["GET"])
+    routes.add_route(scrape, "/metrics", methods=["GET"])
+    routes.add_route(openapi, "/openapi.json", methods=["GET"])
     return routes
 
 
@@ -40,6 +48,10 @@ async def readyz(request: Request) -> HTTPResponse:
     if embedder.state != "ready":
         raise ModelNotReady(_why(embedder), retry_after_seconds=1)
     return json_reply({"status": "ready", "models": {model.id: model.state for model in engine.models()}})
+
+
+async def openapi(request: Request) -> HTTPResponse:
+    return json_reply(document())
 
 
 def _why(model: ModelStatus) -> str:

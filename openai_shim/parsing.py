@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from openai_shim.context import Request
 from openai_shim.errors import Refused, UnsupportedParameter
-from openai_shim.schemas import WireModel
+from openai_shim.wire import WireModel
 
 W = TypeVar("W", bound=WireModel)
 

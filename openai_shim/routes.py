@@ -1,13 +1,19 @@
 """The OpenAI routes under /v1: parse, ask the engine, render."""
 
+import asyncio
+from collections.abc import Coroutine, Sequence
+
 from sanic import Blueprint, HTTPResponse
 
-from openai_shim.answers import ChatAnswer, TextAnswer
-from openai_shim.context import Request, say_devices
+from engine.types import ChatRequest, Completion
+from openai_shim.answers import Answer, ChatAnswer, TextAnswer
+from openai_shim.context import Request, Work, say_devices
+from openai_shim.embedding_requests import EmbeddingRequest
+from openai_shim.generation_requests import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from openai_shim.parsing import parse
 from openai_shim.replies import embedding_list, json_reply, model_card
-from openai_shim.schemas import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from openai_shim.streaming import stream
+from openai_shim.token_inputs import understood
 
 
 def v1_routes() -> Blueprint:
@@ -33,29 +39,56 @@ async def get_model(request: Request, model_id: str) -> HTTPResponse:
 
 async def embeddings(request: Request) -> HTTPResponse:
     wanted = parse(EmbeddingRequest, request)
-    result = await request.app.ctx.engine.embed(wanted.to_engine())
+    context = request.app.ctx
+    asked = await understood(wanted.to_engine(context.settings.long_inputs), request)
+    result = await context.engine.embed(asked)
     say_devices(request, *result.devices, emulated=result.npu_emulated)
+    if result.truncated:
+        request.ctx.headers["x-truncated-inputs"] = str(len(result.truncated))
+    request.ctx.work = Work("embeddings", result.model, result.devices, sum(result.token_counts))
     return json_reply(embedding_list(result, as_base64=wanted.encoding_format == "base64"))
 
 
 async def chat_completions(request: Request) -> HTTPResponse | None:
     wanted = parse(ChatCompletionRequest, request)
-    if wanted.stream:
-        await stream(request, wanted.to_engine(), ChatAnswer, with_usage=wanted.wants_usage_chunk)
-        return None
-    engine = request.app.ctx.engine
-    completion = await engine.complete(wanted.to_engine())
-    say_devices(request, completion.device)
-    return json_reply(ChatAnswer.by(engine.model(completion.model)).whole([completion]))
+    return await _answered(request, wanted, wanted.to_engine(), ChatAnswer)
 
 
 async def completions(request: Request) -> HTTPResponse | None:
     wanted = parse(CompletionRequest, request)
-    asked = wanted.to_engine()
+    return await _answered(request, wanted, wanted.to_engine(), TextAnswer)
+
+
+async def _answered(
+    request: Request, wanted: GenerationRequest, asked: Sequence[ChatRequest], kind: type[Answer]
+) -> HTTPResponse | None:
     if wanted.stream:
-        await stream(request, asked[0], TextAnswer, with_usage=wanted.wants_usage_chunk)
+        (one,) = asked
+        await stream(request, one, kind, with_usage=wanted.wants_usage_chunk)
         return None
+    return await _whole(request, asked, kind)
+
+
+async def _whole(request: Request, asked: Sequence[ChatRequest], kind: type[Answer]) -> HTTPResponse:
     engine = request.app.ctx.engine
-    answers = [await engine.complete(each) for each in asked]
-    say_devices(request, *dict.fromkeys(answer.device for answer in answers))
-    return json_reply(TextAnswer.by(engine.model(answers[0].model)).whole(answers))
+    completions = await _all([engine.complete(each) for each in asked])
+    devices = tuple(dict.fromkeys(completion.device for completion in completions))
+    say_devices(request, *devices)
+    request.ctx.work = Work(
+        kind.operation,
+        completions[0].model,
+        devices,
+        input_tokens=sum(completion.usage.prompt_tokens for completion in completions),
+        output_tokens=sum(completion.usage.completion_tokens for completion in completions),
+    )
+    return json_reply(kind.by(engine.model(completions[0].model)).whole(completions))
+
+
+async def _all(answers: Sequence[Coroutine[None, None, Completion]]) -> list[Completion]:
+    """Side by side; if one fails or the caller leaves, the others end."""
+    tasks = [asyncio.ensure_future(answer) for answer in answers]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

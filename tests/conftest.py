@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from engine.client import GatewayClient
-from engine.daemon import ensure, find
+from engine.daemon import ensure
+from engine.daemon import find as find_gateway
 from engine.models.progress import silent
 from engine.models.pull import pull
 from engine.models.registry import WheelSource, find
@@ -53,7 +54,7 @@ def gateway_home(models_home: Home, tmp_path_factory: pytest.TempPathFactory) ->
 
 async def _until_all_is_loaded(home: Home) -> None:
     async with asyncio.timeout(120):
-        while await find(home) is None:
+        while await find_gateway(home) is None:
             await asyncio.sleep(0.05)
         async with GatewayClient(partial(ensure, home)) as client:
             while (await client.health()).status != "ok":

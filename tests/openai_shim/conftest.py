@@ -16,7 +16,7 @@ from sanic import Sanic
 from engine.daemon import Endpoint
 from engine.settings import Settings
 from openai_shim.app import create_app, serving
-from openai_shim.context import AppContext
+from openai_shim.context import App, AppContext
 from tests.openai_shim.fakes import FakeEngine, settings
 
 Sanic.test_mode = True  # several apps of one name in one process, one after the other
@@ -28,6 +28,7 @@ class Gateway:
 
     engine: FakeEngine
     context: AppContext
+    app: App
     port: int
     http: httpx2.AsyncClient
     openai: openai.AsyncOpenAI
@@ -45,14 +46,15 @@ async def gateway(
     context = AppContext(engine, configured or settings(), accepted_keys, endpoint)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
+    app = create_app(context)
     async with (
-        serving(create_app(context), listener),
+        serving(app, listener),
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as http,
         openai.AsyncOpenAI(
             api_key="none needed", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0, timeout=10
         ) as client,
     ):
-        yield Gateway(engine, context, port, http, client)
+        yield Gateway(engine, context, app, port, http, client)
 
 
 @pytest.fixture(scope="package")

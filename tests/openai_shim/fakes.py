@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from engine.engine import Engine
-from engine.errors import ModelNotFound
+from engine.errors import ContextTooLong, ModelNotFound
 from engine.settings import Home, Settings
 from engine.types import (
     ChatEvent,
@@ -17,6 +17,7 @@ from engine.types import (
     ChatPiece,
     ChatRequest,
     ChatStarted,
+    ChatToolCall,
     Embeddings,
     EmbedRequest,
     Health,
@@ -32,6 +33,7 @@ from engine.types import (
 EMBEDDER = "tiny-embedder"
 CHATTER = "tiny-chatter"
 DIMENSIONS = 4
+CONTEXT = 512
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class FakeEngine:
     def __init__(
         self,
         *,
-        pieces: tuple[str, ...] = ("Hel", "lo"),
+        pieces: tuple[str | ChatPiece | ChatToolCall, ...] = ("Hel", "lo"),
         error: Exception | None = None,
         pieces_before_error: int | None = None,
         states: Mapping[str, ModelState] = MappingProxyType({}),
@@ -79,9 +81,12 @@ class FakeEngine:
         if self.error:
             raise self.error
         self.model(request.model or EMBEDDER)
+        long = tuple(index for index, item in enumerate(request.inputs) if len(item) > CONTEXT - 2)
+        if long and request.on_overflow == "error":
+            raise ContextTooLong("It is too long.", limit_tokens=CONTEXT, actual_tokens=600, param="input")
         vectors = np.array([fake_vector(item) for item in request.inputs], dtype=np.float32)
         return Embeddings(
-            EMBEDDER, vectors[:, : request.dimensions], tuple(len(item) + 2 for item in request.inputs)
+            EMBEDDER, vectors[:, : request.dimensions], tuple(len(item) + 2 for item in request.inputs), long
         )
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
@@ -97,9 +102,12 @@ class FakeEngine:
             for written, piece in enumerate(self.pieces):
                 if self.error and written == self.pieces_before_error:
                     raise self.error
-                yield ChatPiece(piece)
+                yield ChatPiece(piece) if isinstance(piece, str) else piece
                 await self.writing.wait()
-            yield ChatFinished("stop", Usage(prompt_tokens=7, completion_tokens=len(self.pieces)))
+            calls = any(isinstance(piece, ChatToolCall) for piece in self.pieces)
+            yield ChatFinished(
+                "tool_calls" if calls else "stop", Usage(prompt_tokens=7, completion_tokens=len(self.pieces))
+            )
         finally:
             self.ended.set()
 
@@ -107,7 +115,7 @@ class FakeEngine:
 
     def models(self) -> tuple[ModelStatus, ...]:
         return (
-            self._status(EMBEDDER, "embedding", context_tokens=512, dimensions=DIMENSIONS),
+            self._status(EMBEDDER, "embedding", context_tokens=CONTEXT, dimensions=DIMENSIONS),
             self._status(CHATTER, "chat", context_tokens=4096, dimensions=None),
         )
 

@@ -1,15 +1,37 @@
 import asyncio
+import json
+import math
+from dataclasses import replace
 
 import httpx2
 import openai
 import pytest
 
-from engine.types import ChatRequest, Message, Sampling
+from engine.types import (
+    ChatPiece,
+    ChatRequest,
+    ChatToolCall,
+    ChosenLogprob,
+    JsonFormat,
+    Message,
+    Sampling,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolUse,
+)
 from tests.openai_shim.conftest import Gateway, gateway
 from tests.openai_shim.fakes import CHATTER, FakeEngine, soon
 
 HELLO = [{"role": "user", "content": "Hello"}]
 ASKED = (Message("user", "Hello"),)
+
+
+ADD = ToolCall("call_1", "add", '{"a": 2}')
+ADDED = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Now", "parameters": CITY}}
+TOOLS = (Tool("weather", "Now", json.dumps(CITY)),)
 
 
 async def post(running: Gateway, **fields: object) -> httpx2.Response:
@@ -61,11 +83,25 @@ async def test_no_two_answers_have_the_same_id(running: Gateway) -> None:
         ({"max_tokens": 5, "max_completion_tokens": 6}, Sampling(max_tokens=6)),
         ({"temperature": 0}, Sampling(temperature=0.0)),
         ({"temperature": None, "top_p": None, "stop": None, "seed": None}, Sampling()),
-        ({"top_p": 0.5, "seed": -3}, Sampling(top_p=0.5, seed=-3)),
+        ({"top_p": 0.5, "seed": 3}, Sampling(top_p=0.5, seed=3)),
+        ({"seed": -3}, Sampling(seed=2**64 - 3)),
+        (
+            {"presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"7": -100, "8": 0.5}},
+            Sampling(presence_penalty=0.5, frequency_penalty=-1.0, logit_bias=((7, -100.0), (8, 0.5))),
+        ),
+        (
+            {"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.1},
+            Sampling(top_k=4, min_p=0.1, repetition_penalty=1.1),
+        ),
+        ({"top_k": -1}, Sampling()),
+        ({"logprobs": True}, Sampling(top_logprobs=0)),
+        ({"logprobs": True, "top_logprobs": 3}, Sampling(top_logprobs=3)),
+        ({"logprobs": False, "top_logprobs": 0}, Sampling()),
         ({"stop": "\n"}, Sampling(stop=("\n",))),
         ({"stop": ["a", "b", "c", "d"]}, Sampling(stop=("a", "b", "c", "d"))),
         ({"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logprobs": False}, Sampling()),
-        ({"tools": [], "response_format": {"type": "text"}, "logit_bias": {}}, Sampling()),
+        ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "functions": []}, Sampling()),
+        ({"response_format": {"type": "text"}, "logit_bias": {}, "modalities": ["text"]}, Sampling()),
     ],
     ids=str,
 )
@@ -84,9 +120,10 @@ async def test_every_sampling_field_reaches_the_engine(
     [
         ({"role": "developer", "content": "Be brief"}, Message("system", "Be brief")),
         ({"role": "system", "content": "Be brief"}, Message("system", "Be brief")),
-        ({"role": "tool", "content": "4", "tool_call_id": "a"}, Message("tool", "4")),
-        ({"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}, Message("assistant", "")),
-        ({"role": "assistant", "tool_calls": [{"id": "a"}]}, Message("assistant", "")),
+        ({"role": "tool", "content": "4", "tool_call_id": "a"}, Message("tool", "4", tool_call_id="a")),
+        ({"role": "assistant", "content": None, "tool_calls": [ADDED]}, Message("assistant", "", (ADD,))),
+        ({"role": "assistant", "tool_calls": [ADDED]}, Message("assistant", "", (ADD,))),
+        ({"role": "assistant"}, Message("assistant", "")),
         (
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             Message("user", "a\nb"),
@@ -116,6 +153,37 @@ async def test_every_form_of_a_message_is_read(
         ({"stop": [""]}, "stop[0]"),
         ({"stop": 7}, "stop"),
         ({"seed": 2**63}, "seed"),
+        ({"n": 9}, "n"),
+        ({"n": 2, "stream": True}, "n"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice",
+        ),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [ADDED | {"function": {"name": "f"}}]}]},
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [ADDED | {"function": {"name": "f", "arguments": "["}}],
+                    }
+                ]
+            },
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1.[key]"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"messages": []}, "messages"),
@@ -143,16 +211,8 @@ async def test_a_wrong_request_is_a_400_that_names_the_parameter(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"n": 2},
-        {"logprobs": True},
-        {"top_logprobs": 3},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"tool_choice": "required"},
         {"functions": [{"name": "f"}]},
-        {"response_format": {"type": "json_object"}},
-        {"presence_penalty": 0.5},
-        {"frequency_penalty": -0.5},
-        {"logit_bias": {"7": 1}},
+        {"function_call": {"name": "f"}},
         {"modalities": ["audio"]},
     ],
     ids=str,
@@ -176,15 +236,96 @@ async def test_unknown_fields_are_named_in_the_reply_wherever_they_are(running: 
     reply = await post(
         running,
         user="me",
-        top_k=3,
+        best_wishes=3,
         stream_options={"include_obfuscation": False},
         messages=[{"role": "user", "content": "Hello", "name": "Ann"}],
         **{"a\r\nx-injected: 1": 1},
     )
 
     assert reply.status_code == 200
-    assert reply.headers["x-ignored-params"] == "messages.name,stream_options.include_obfuscation,top_k,user"
+    assert (
+        reply.headers["x-ignored-params"]
+        == "best_wishes,messages.name,stream_options.include_obfuscation,user"
+    )
     assert "x-injected" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "use"),
+    [
+        ({}, ToolUse(TOOLS)),
+        ({"tool_choice": "none"}, ToolUse(TOOLS, "none")),
+        ({"tool_choice": "required"}, ToolUse(TOOLS, "required")),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "weather"}}},
+            ToolUse(TOOLS, only="weather"),
+        ),
+        ({"parallel_tool_calls": False}, ToolUse(TOOLS, parallel=False)),
+    ],
+    ids=str,
+)
+async def test_tools_reach_the_engine(running: Gateway, fields: dict[str, object], use: ToolUse) -> None:
+    await post(running, tools=[WEATHER], **fields)
+
+    assert running.engine.requests == [ChatRequest(ASKED, CHATTER, tool_use=use)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"type": "json_object"}, JsonFormat()),
+        (
+            {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}},
+            JsonFormat(json.dumps(CITY)),
+        ),
+    ],
+    ids=str,
+)
+async def test_the_form_of_the_answer_reaches_the_engine(
+    running: Gateway, wanted: dict[str, object], expected: JsonFormat
+) -> None:
+    await post(running, response_format=wanted)
+
+    assert running.engine.requests == [ChatRequest(ASKED, CHATTER, json_format=expected)]
+
+
+async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
+    engine = FakeEngine(pieces=(ChatToolCall(ADD), ChatToolCall(replace(ADD, id="call_2"))))
+    async with gateway(engine) as running:
+        asked = {"model": CHATTER, "messages": HELLO, "tools": [WEATHER]}
+        choice = (await running.openai.chat.completions.create(**asked)).choices[0]
+        stream = await running.openai.chat.completions.create(**asked, stream=True)
+        deltas = [chunk.choices[0].delta.tool_calls async for chunk in stream]
+
+    assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
+    assert [call.model_dump() for call in choice.message.tool_calls] == [ADDED, ADDED | {"id": "call_2"}]
+    assert [call.model_dump() for delta in deltas if delta for call in delta] == [
+        {"index": 0} | ADDED,
+        {"index": 1} | ADDED | {"id": "call_2"},
+    ]
+
+
+async def test_the_openai_client_reads_logprobs() -> None:
+    token = TokenLogprob("é".encode()[:1], -math.inf)
+    engine = FakeEngine(pieces=(ChatPiece("é", (ChosenLogprob(token, (token,)),)),))
+    async with gateway(engine) as running:
+        answer = await running.openai.chat.completions.create(
+            model=CHATTER, messages=HELLO, logprobs=True, top_logprobs=1
+        )
+
+    written = {"token": "\ufffd", "logprob": -9999.0, "bytes": [0xC3]}
+    assert answer.choices[0].logprobs.model_dump() == {
+        "content": [written | {"top_logprobs": [written]}],
+        "refusal": None,
+    }
+
+
+async def test_several_choices_have_their_own_seeds_and_one_prompt(running: Gateway) -> None:
+    reply = (await post(running, n=3, seed=5)).json()
+
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
+    assert [asked.sampling.seed for asked in running.engine.requests] == [5, 6, 7]
+    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (7, 6)
 
 
 async def test_a_stream_carries_the_same_answer(running: Gateway) -> None:

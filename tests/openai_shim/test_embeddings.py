@@ -6,7 +6,7 @@ import pytest
 
 from engine.types import EmbedRequest
 from tests.openai_shim.conftest import Gateway, gateway
-from tests.openai_shim.fakes import EMBEDDER, FakeEngine, fake_vector, soon
+from tests.openai_shim.fakes import EMBEDDER, FakeEngine, fake_vector, settings, soon
 
 
 def as_float32(vector: list[float]) -> list[float]:
@@ -45,8 +45,9 @@ async def test_vectors_are_lists_of_numbers_unless_base64_is_asked_for(running: 
     [
         ({"input": "a text"}, EmbedRequest(("a text",), EMBEDDER)),
         ({"input": ["a", "b"]}, EmbedRequest(("a", "b"), EMBEDDER)),
-        ({"input": [101, 102]}, EmbedRequest(((101, 102),), EMBEDDER)),
-        ({"input": [[101], [102, 3]]}, EmbedRequest(((101,), (102, 3)), EMBEDDER)),
+        ({"input": [15339, 1917]}, EmbedRequest(("hello world",), EMBEDDER)),
+        ({"input": [[15339], [9468, 99, 247]]}, EmbedRequest(("hello", "🦙"), EMBEDDER)),
+        ({"input": [9468]}, EmbedRequest(("\ufffd",), EMBEDDER)),
         ({"input": "a", "dimensions": 2}, EmbedRequest(("a",), EMBEDDER, dimensions=2)),
         ({"input": "a", "model": f"{EMBEDDER}:query"}, EmbedRequest(("a",), EMBEDDER, "query")),
         ({"input": "a", "model": f"{EMBEDDER}:document"}, EmbedRequest(("a",), EMBEDDER, "document")),
@@ -96,6 +97,43 @@ async def test_a_wrong_request_is_a_400_that_names_the_parameter(
     error = reply.json()["error"]
     assert (reply.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert running.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "asked"),
+    [
+        ("cl100k", 200, [EmbedRequest(("hello world",), EMBEDDER)]),
+        ("native", 200, [EmbedRequest(((15339, 1917),), EMBEDDER)]),
+        ("reject", 400, []),
+    ],
+)
+async def test_the_setting_says_whose_token_ids_they_are(
+    policy: str, status: int, asked: list[EmbedRequest]
+) -> None:
+    async with gateway(configured=settings(token_inputs=policy)) as running:
+        reply = await running.http.post("/v1/embeddings", json={"model": EMBEDDER, "input": [15339, 1917]})
+
+    assert reply.status_code == status
+    assert running.engine.requests == asked
+    assert reply.headers["x-token-inputs"] == policy
+
+
+@pytest.mark.parametrize(("policy", "status", "cut"), [("error", 400, None), ("truncate", 200, "1")])
+async def test_a_text_longer_than_the_model_reads_is_an_error_unless_configured_otherwise(
+    policy: str, status: int, cut: str | None
+) -> None:
+    async with gateway(configured=settings(long_inputs=policy)) as running:
+        reply = await running.http.post("/v1/embeddings", json={"input": ["a", "a" * 600]})
+
+    assert (reply.status_code, reply.headers.get("x-truncated-inputs")) == (status, cut)
+
+
+async def test_an_unknown_token_id_is_a_400_that_names_it(running: Gateway) -> None:
+    reply = await running.http.post("/v1/embeddings", json={"model": EMBEDDER, "input": [[1], [2, 100300]]})
+
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "input[1]")
+    assert "100300" in error["message"]
 
 
 async def test_the_reply_says_which_device_computed_it(running: Gateway) -> None:

@@ -18,7 +18,13 @@ CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
     ("error", "status", "body", "headers"),
     [
         (
-            engine_errors.ContextTooLong("-", limit_tokens=4096, actual_tokens=5120, param="messages"),
+            engine_errors.ContextTooLong(
+                "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 "
+                "tokens. Please reduce the length of the messages.",
+                limit_tokens=4096,
+                actual_tokens=5120,
+                param="messages",
+            ),
             400,
             {
                 "message": "This model's maximum context length is 4096 tokens. However, your messages "
@@ -32,13 +38,14 @@ CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
             {},
         ),
         (
-            engine_errors.ContextTooLong("-", limit_tokens=512, actual_tokens=700, param="input[3]"),
+            engine_errors.ContextTooLong(
+                "Input 3 has 700 tokens.", limit_tokens=512, actual_tokens=700, param="input"
+            ),
             400,
             {
-                "message": "This model's maximum context length is 512 tokens. However, input[3] resulted in "
-                "700 tokens. Please reduce the length of the input.",
+                "message": "This model's maximum context length is 512 tokens. Input 3 has 700 tokens.",
                 "type": "invalid_request_error",
-                "param": "input[3]",
+                "param": "input",
                 "code": "context_length_exceeded",
                 "n_ctx": 512,
                 "n_prompt_tokens": 700,
@@ -238,7 +245,7 @@ async def test_a_sane_request_id_is_kept(running: Gateway, sent: str, expected: 
 
 async def test_strict_refuses_unknown_fields_by_name() -> None:
     async with gateway(configured=settings(strict=True)) as running:
-        reply = await running.http.post("/v1/chat/completions", json=CHAT | {"top_k": 3})
+        reply = await running.http.post("/v1/chat/completions", json=CHAT | {"best_wishes": 3})
 
-    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "top_k")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "best_wishes")
     assert reply.json()["error"]["code"] == "unsupported_parameter"

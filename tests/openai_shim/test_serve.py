@@ -81,9 +81,10 @@ def test_it_shows_how_to_use_it_and_what_came_up(served: Served) -> None:
     ]
 
 
-def test_the_openai_client_gets_unit_vectors_and_paris(served: Served) -> None:
-    wait_until_up(served)
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=60) as client:
+def test_the_openai_client_gets_unit_vectors_and_paris(gateway_home: Home) -> None:
+    endpoint = read(gateway_home)
+    assert endpoint is not None
+    with openai.OpenAI(base_url=f"{endpoint.url}/v1", api_key="none", timeout=60) as client:
         vectors = [
             item.embedding
             for item in client.embeddings.create(model="bge-small-en-v1.5", input=["a cat", "a dog"]).data
@@ -124,15 +125,16 @@ def test_killing_it_leaves_nothing_behind(served: Served) -> None:
     assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
-def test_a_second_one_says_who_is_there(served: Served) -> None:
-    wait_until_up(served)
-    env = os.environ | {"NPU_GATEWAY_HOME": str(served.home.root)}
+def test_a_second_one_says_who_is_there(gateway_home: Home) -> None:
+    endpoint = read(gateway_home)
+    assert endpoint is not None
+    env = os.environ | {"NPU_GATEWAY_HOME": str(gateway_home.root)}
     command = [sys.executable, "-m", "engine.cli", "serve"]
 
     second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
     automatic = subprocess.run([*command, "--auto"], env=env, capture_output=True, text=True, timeout=30)
 
-    assert (second.returncode, served.url in second.stderr) == (1, True)
+    assert (second.returncode, endpoint.url in second.stderr) == (1, True)
     assert (automatic.returncode, automatic.stderr) == (0, "")
 
 

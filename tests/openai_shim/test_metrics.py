@@ -1,0 +1,81 @@
+"""What Prometheus reads, and what the log keeps."""
+
+import logging
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.openai_shim.conftest import Gateway, gateway
+from tests.openai_shim.fakes import CHATTER, EMBEDDER
+
+EMBED = {"model": EMBEDDER, "input": ["a", "bc"]}
+CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "my secret"}]}
+
+
+async def samples(running: Gateway) -> dict[str, float]:
+    """By name and labels, these in the order of the alphabet."""
+    reply = await running.http.get("/metrics")
+    return {
+        f"{sample.name}{{{','.join(f'{k}={v}' for k, v in sorted(sample.labels.items()))}}}": sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+async def test_requests_tokens_and_devices_are_counted() -> None:
+    async with gateway() as running:
+        await running.http.post("/v1/embeddings", json=EMBED)
+        await running.http.post("/v1/chat/completions", json=CHAT)
+        await running.http.post("/v1/chat/completions", json=CHAT | {"stream": True})
+        await running.http.post("/v1/chat/completions", json=CHAT | {"model": "nope"})
+        await running.http.get("/nothing/of/the/kind")
+        counted = await samples(running)
+
+    assert {
+        name: value for name, value in counted.items() if name.startswith("npu_gateway_http_requests_t")
+    } == {
+        "npu_gateway_http_requests_total{method=POST,route=/v1/embeddings,status=200}": 1,
+        "npu_gateway_http_requests_total{method=POST,route=/v1/chat/completions,status=200}": 2,
+        "npu_gateway_http_requests_total{method=POST,route=/v1/chat/completions,status=404}": 1,
+        "npu_gateway_http_requests_total{method=GET,route=unknown,status=404}": 1,
+    }
+    assert {name: value for name, value in counted.items() if name.startswith("gen_ai_server_tokens_t")} == {
+        f"gen_ai_server_tokens_total{{model={EMBEDDER},operation=embeddings,token_type=input}}": 7,
+        f"gen_ai_server_tokens_total{{model={EMBEDDER},operation=embeddings,token_type=output}}": 0,
+        f"gen_ai_server_tokens_total{{model={CHATTER},operation=chat,token_type=input}}": 14,
+        f"gen_ai_server_tokens_total{{model={CHATTER},operation=chat,token_type=output}}": 4,
+    }
+    assert counted["npu_gateway_device_requests_total{device=cpu,operation=embeddings}"] == 1
+    assert counted["npu_gateway_device_requests_total{device=cpu,operation=chat}"] == 2
+
+
+async def test_times_are_counted_once_for_each_request_they_exist_for() -> None:
+    async with gateway() as running:
+        await running.http.post("/v1/chat/completions", json=CHAT)
+        await running.http.post("/v1/chat/completions", json=CHAT | {"stream": True})
+        counted = await samples(running)
+
+    labels = f"{{model={CHATTER},operation=chat}}"
+    assert counted[f"gen_ai_server_request_duration_seconds_count{labels}"] == 2
+    assert counted[f"gen_ai_server_time_to_first_token_seconds_count{labels}"] == 1
+    assert counted[f"gen_ai_server_time_per_output_token_seconds_count{labels}"] == 1
+
+
+async def test_what_the_engine_knows_is_read_when_asked(running: Gateway) -> None:
+    counted = await samples(running)
+
+    assert counted["npu_gateway_uptime_seconds{}"] == 1.5
+    assert counted["npu_gateway_queue_length{kind=chat}"] == 0
+    assert counted[f"npu_gateway_model_state{{model={EMBEDDER},state=ready}}"] == 1
+
+
+async def test_each_request_leaves_one_line_without_its_content(
+    running: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="openai_shim.access"):
+        reply = await running.http.post("/v1/chat/completions", json=CHAT)
+
+    (line,) = [record.message for record in caplog.records if record.name == "openai_shim.access"]
+    pattern = rf"{reply.headers['x-request-id']} POST /v1/chat/completions 200 \d+\.\dms"
+    assert re.fullmatch(pattern, line)
