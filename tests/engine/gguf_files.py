@@ -190,46 +190,23 @@ def byte_level_vocabulary() -> Vocabulary:
 
 
 def sentence_piece_vocabulary() -> Vocabulary:
-    """Laid out as Phi-3's: control tokens, bytes, pieces by falling score, special tokens, padding."""
-    pieces = [
-        "▁▁",
-        "▁▁▁▁",
-        "▁▁▁",
-        "▁▁▁▁▁▁▁▁",
-        "▁▁▁▁▁▁",
-        "▁t",
-        "he",
-        "in",
-        "▁a",
-        "er",
-        "▁the",
-        "th",
-        "ll",
-        "hello",
-        "▁hello",
-        "lo",
-        "hel",
-    ]
+    """Laid out as Phi-3's: control tokens, bytes, pieces by falling score, special tokens, padding.
+
+    Runs of spaces share one score, as in Mistral's vocabulary: there only the place of a pair breaks the tie.
+    """
+    words = ["▁t", "he", "in", "▁a", "er", "▁the", "th", "ll", "hello", "▁hello", "lo", "hel"]
     letters = ["▁", *"etaoinshrdlcumwfgypbvk.,!?THEAS0123456789é"]
+    runs = ["▁" * length for length in (2, 4, 8, 16, 5, 6, 12, 13, 10, 14, 3, 9, 7, 11)]
     special = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
-    tokens = [
-        "<unk>",
-        "<s>",
-        "</s>",
-        *(f"<0x{byte:02X}>" for byte in range(256)),
-        *pieces,
-        *letters,
-        *special,
+    rows = [
+        ("<unk>", TokenType.UNKNOWN, 0.0),
+        ("<s>", TokenType.CONTROL, 0.0),
+        ("</s>", TokenType.USER_DEFINED, 0.0),
+        *((f"<0x{byte:02X}>", TokenType.BYTE, 0.0) for byte in range(256)),
+        *((piece, TokenType.NORMAL, -float(rank)) for rank, piece in enumerate(words + letters)),
+        *((run, TokenType.NORMAL, -1e9) for run in runs),
+        *((token, TokenType.CONTROL, -1000.0) for token in special),
     ]
-    padding = [f"[PAD{number}]" for number in range(len(tokens), 352)]
-    types = [
-        *(TokenType.UNKNOWN, TokenType.CONTROL, TokenType.USER_DEFINED),
-        *[TokenType.BYTE] * 256,
-        *[TokenType.NORMAL] * (len(pieces) + len(letters)),
-        *[TokenType.CONTROL] * len(special),
-        *[TokenType.UNUSED] * len(padding),
-    ]
-    scores = [0.0] * 259 + [-float(rank) for rank in range(len(pieces) + len(letters))] + [-1000.0] * 100
-    tokens = tokens + padding
-    eos = tokens.index("<|endoftext|>")
-    return Vocabulary("llama", tokens, types, bos=1, eos=eos, scores=scores[: len(tokens)])
+    rows += [(f"[PAD{number}]", TokenType.UNUSED, -1000.0) for number in range(len(rows), 352)]
+    tokens, types, scores = (list(column) for column in zip(*rows, strict=True))
+    return Vocabulary("llama", tokens, types, bos=1, eos=tokens.index("<|endoftext|>"), scores=scores)

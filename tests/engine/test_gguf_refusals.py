@@ -77,6 +77,22 @@ def test_tensors_the_architecture_does_not_know_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
+        ("llama.attention.head_count", 6, "layers.0.qkv"),
+        ("llama.feed_forward_length", 1024, "layers.0.gate is (512, 256)"),
+        ("llama.block_count", 3, "'blk.2.attn_norm.weight' is missing"),
+        ("tokenizer.ggml.eos_token_id", 70_000, "eos token has number 70000"),
+    ],
+)
+def test_metadata_that_contradicts_the_tensors_is_named(key: str, value: int, named: str, tmp_path: Path):
+    message = refusal(TinyGguf(metadata={key: value}).write(tmp_path / "wrong.gguf"))
+
+    assert "is not a complete, valid GGUF file" in message
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
         ("llama.rope.scaling.type", "yarn", "position embedding scaled by 'yarn'"),
         ("llama.rope.dimension_count", 32, "position embedding on a part of each head"),
         ("llama.expert_count", 8, "mixture of experts"),

@@ -18,6 +18,7 @@ TEXTS = (
     "hello the hen in there",
     "  two  spaces   three ",
     "                 seventeen spaces",
+    f"{14 * ' '}a{15 * ' '}a{30 * ' '}a{47 * ' '}a{62 * ' '}a{99 * ' '}",
     "éa 🙂 日本 \t tab\nline",
     "12345 A.S.",
     "<|user|>\nhello<|end|>\n<|assistant|>\n",

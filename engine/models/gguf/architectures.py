@@ -100,7 +100,11 @@ class GgufWeights:
 
     def __call__(self, name: str) -> FloatArray:
         part = name.rpartition(".")[2]
-        tensor = self.combine(part, *(self.file.tensor(source) for source in self.sources(name)))
+        tensors = [self.file.tensor(source) for source in self.sources(name)]
+        try:
+            tensor = self.combine(part, *tensors)
+        except ValueError as error:  # numpy's, about shapes that do not fit together
+            raise self.file.malformed(f"{name}: {error}") from error
         if tensor.shape != self.decoder.shape_of(name):
             raise self.file.malformed(
                 f"{name} is {tensor.shape}, but the metadata says {self.decoder.shape_of(name)}"

@@ -10,12 +10,9 @@ from engine.models.gguf.genai_config import write_genai_config
 from engine.models.gguf.graph import MODEL_FILE, write_graph
 from engine.models.gguf.quantise import Precision, precision_of
 from engine.models.gguf.reader import GgufFile
+from engine.models.gguf.special_tokens import read_special_tokens
 from engine.models.gguf.tokenizer import write_tokenizer
 from engine.models.progress import Progress
-
-# Besides the token that a file names as its end: models end a turn with one of these, a text with another.
-# <|assistant|> is in Phi-3's own list (generation_config.json): a second answer must not follow the first.
-_END_TOKENS = ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|assistant|>", "<|eot_id|>", "<|end_of_text|>")
 
 
 @dataclass(frozen=True)
@@ -36,20 +33,14 @@ def convert(gguf_file: Path, target: Path, *, progress: Progress) -> GgufInfo:
     """
     with GgufFile(gguf_file) as file:
         decoder, weights = read_decoder(file)
+        tokens = read_special_tokens(file)
 
         def precision(name: str) -> Precision:
             return precision_of(file.parameters, weights.stored_as(name))
 
         try:
-            write_tokenizer(file, target)
-            write_genai_config(
-                decoder,
-                MODEL_FILE,
-                bos=file.integer("tokenizer.ggml.bos_token_id"),
-                eos=_end_tokens(file),
-                pad=file.integer("tokenizer.ggml.padding_token_id", default=_end_tokens(file)[0]),
-                folder=target,
-            )
+            write_tokenizer(file, tokens, target)
+            write_genai_config(decoder, tokens, MODEL_FILE, target)
             write_graph(decoder, _reported(weights, file, progress), precision, target)
         except OSError as error:
             raise ModelSupplyError(f"{target} cannot be written: {error}") from error
@@ -59,12 +50,6 @@ def convert(gguf_file: Path, target: Path, *, progress: Progress) -> GgufInfo:
             parameters=file.parameters,
             context_tokens=decoder.context_tokens,
         )
-
-
-def _end_tokens(file: GgufFile) -> list[int]:
-    tokens = file.array("tokenizer.ggml.tokens")
-    named = file.integer("tokenizer.ggml.eos_token_id")
-    return list(dict.fromkeys([named, *(tokens.index(token) for token in _END_TOKENS if token in tokens)]))
 
 
 def _reported(weights: Weights, file: GgufFile, progress: Progress) -> Weights:

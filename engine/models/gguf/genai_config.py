@@ -4,23 +4,21 @@ Keys: https://onnxruntime.ai/docs/genai/reference/config.html, and what the mode
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine.models.gguf.decoder import Decoder
+from engine.models.gguf.special_tokens import SpecialTokens
 
 
-def write_genai_config(
-    decoder: Decoder, model_file: str, *, bos: int, eos: Sequence[int], pad: int, folder: Path
-) -> None:
+def write_genai_config(decoder: Decoder, tokens: SpecialTokens, model_file: str, folder: Path) -> None:
     config = {
         "model": {
             "type": decoder.family,
             "vocab_size": decoder.vocabulary,
             "context_length": decoder.context_tokens,
-            "bos_token_id": bos,
-            "eos_token_id": list(eos),
-            "pad_token_id": pad,
+            "bos_token_id": tokens.bos,
+            "eos_token_id": list(tokens.ends),
+            "pad_token_id": tokens.padding,
             "decoder": _decoder(decoder, model_file),
         },
         "search": _search(decoder),

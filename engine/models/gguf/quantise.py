@@ -9,7 +9,7 @@ next-token distributions from a float32 forward pass of the same file (onnxrunti
    need be lost: divergence below 0.00001. Rounding anew costs 0.002 in 8 symmetric bits, 0.5 in 4.
 2. Multiply in float32 (accuracy level 1). Activations rounded to int8 (level 4) cost another 0.003, enough to
    turn "The capital of France is Paris." into nonsense. MatMulNBits has no fast float32 kernel for 8 bits
-   (40 times slower), so weights of 8 bits become two planes of 4. All this costs a quarter to a third of the
+   (40 times slower), so weights of 8 bits become two planes of 4. All this costs about a third of the
    decoding speed of 8 bits with level 4; prompts are read a little faster.
 
 Large models take 4 symmetric bits and int8 activations, as onnxruntime-genai's own builder does: they bear it

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from engine.errors import ModelSupplyError
 from engine.models.gguf.reader import GgufFile
+from engine.models.gguf.special_tokens import SpecialTokens
 
 PRE_TOKENIZERS = ("smollm",)
 
@@ -18,37 +19,41 @@ PRE_TOKENIZERS = ("smollm",)
 _PHI3_KEEPING_SPACE = ("<unk>", "<s>", "<|endoftext|>")
 
 
-def write_tokenizer(file: GgufFile, folder: Path) -> None:
+def write_tokenizer(file: GgufFile, special: SpecialTokens, folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja.
 
     Raises ModelSupplyError for a vocabulary of an unsupported kind, and for a file without a chat template.
     """
-    tokenizer = build_tokenizer(file)
+    if "tokenizer.chat_template" not in file:
+        raise ModelSupplyError(
+            f"{file.path} has no chat template, so it is no chat model. "
+            "Look for its 'instruct' or 'chat' variant."
+        )
+    tokenizer = _build(file, special)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = json.dumps(_config(file), ensure_ascii=False, indent=2)
+    config = json.dumps(_config(file, special), ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
     template = file.text("tokenizer.chat_template")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
 
 
-def build_tokenizer(file: GgufFile) -> Tokenizer:
+def _build(file: GgufFile, special: SpecialTokens) -> Tokenizer:
     kind = file.text("tokenizer.ggml.model")
     match kind:
         case "gpt2":
             tokenizer = _byte_level(file)
         case "llama":
-            tokenizer = _sentence_piece(file)
+            tokenizer = _sentence_piece(file, special)
         case _:
             raise ModelSupplyError(
                 f"{file.path} has a vocabulary of kind {kind!r}, which cannot be imported. "
                 f"Supported: gpt2, llama."
             )
     _add_special_tokens(tokenizer, file)
-    if file.flag("tokenizer.ggml.add_bos_token", default=kind == "llama"):
-        bos = file.integer("tokenizer.ggml.bos_token_id")
-        name = str(file.array("tokenizer.ggml.tokens")[bos])
+    if special.adds_bos:
+        bos = str(file.array("tokenizer.ggml.tokens")[special.bos])
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{name} $A", pair=f"{name} $A {name}:1 $B:1", special_tokens=[(name, bos)]
+            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, special.bos)]
         )
     return tokenizer
 
@@ -72,12 +77,12 @@ def _byte_level(file: GgufFile) -> Tokenizer:
     return tokenizer
 
 
-def _sentence_piece(file: GgufFile) -> Tokenizer:
+def _sentence_piece(file: GgufFile, special: SpecialTokens) -> Tokenizer:
     """As Hugging Face converts a SentencePiece BPE model (`LlamaConverter` in transformers)."""
     model = models.BPE(
         _vocabulary(file),
         _merges_of_scores(file),
-        unk_token=_token(file, "unknown", default=0),
+        unk_token=file.array("tokenizer.ggml.tokens")[special.unknown],
         fuse_unk=True,
         byte_fallback=True,
     )
@@ -93,17 +98,21 @@ def _sentence_piece(file: GgufFile) -> Tokenizer:
 
 
 def _merges_of_scores(file: GgufFile) -> list[tuple[str, str]]:
-    """SentencePiece merges the neighbours whose union scores highest: every split of a piece is a merge."""
-    tokens, kinds = file.array("tokenizer.ggml.tokens"), file.array("tokenizer.ggml.token_type")
-    scores = file.array("tokenizer.ggml.scores")
-    ranks = {token: i for i, token in enumerate(tokens) if kinds[i] == TokenType.NORMAL}
+    """SentencePiece merges the neighbours whose union scores highest: every split of a piece is a merge.
+
+    Among equals the longest left part comes first. In any other order runs of one character, such as
+    indentation, are cut differently (found by comparing with `sentencepiece` on Mistral's vocabulary).
+    """
+    kinds, scores = file.array("tokenizer.ggml.token_type"), file.array("tokenizer.ggml.scores")
+    tokens = zip(file.array("tokenizer.ggml.tokens"), scores, kinds, strict=True)
+    pieces = {token: score for token, score, kind in tokens if kind == TokenType.NORMAL}
     merges = [
-        (-scores[rank], ranks[token[:cut]], ranks[token[cut:]])
-        for token, rank in ranks.items()
-        for cut in range(1, len(token))
-        if token[:cut] in ranks and token[cut:] in ranks
+        (score, len(left), left, right)
+        for piece, score in pieces.items()
+        for left, right in ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
+        if left in pieces and right in pieces
     ]
-    return [(tokens[left], tokens[right]) for _, left, right in sorted(merges)]
+    return [(left, right) for _, _, left, right in sorted(merges, reverse=True)]
 
 
 def _vocabulary(file: GgufFile) -> dict[str, int]:
@@ -111,6 +120,10 @@ def _vocabulary(file: GgufFile) -> dict[str, int]:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise file.malformed("its vocabulary has the same token twice")
+    for column in ("token_type", "scores"):
+        key = f"tokenizer.ggml.{column}"
+        if key in file and len(file.array(key)) != len(tokens):
+            raise file.malformed(f"the length of {key!r} is not that of the vocabulary")
     return vocabulary
 
 
@@ -126,24 +139,17 @@ def _add_special_tokens(tokenizer: Tokenizer, file: GgufFile) -> None:
         (tokenizer.add_special_tokens if control else tokenizer.add_tokens)([added])
 
 
-def _config(file: GgufFile) -> dict[str, object]:
+def _config(file: GgufFile, special: SpecialTokens) -> dict[str, object]:
+    tokens = file.array("tokenizer.ggml.tokens")
     sentence_piece = file.text("tokenizer.ggml.model") == "llama"
     return {
         "tokenizer_class": "LlamaTokenizer" if sentence_piece else "GPT2Tokenizer",
-        "add_bos_token": file.flag("tokenizer.ggml.add_bos_token", default=sentence_piece),
+        "add_bos_token": special.adds_bos,
         "add_prefix_space": file.flag("tokenizer.ggml.add_space_prefix", default=sentence_piece),
-        "bos_token": _token(file, "bos"),
-        "eos_token": _token(file, "eos"),
-        "pad_token": _token(file, "padding"),
-        "unk_token": _token(file, "unknown", default=0),
+        "bos_token": tokens[special.bos],
+        "eos_token": tokens[special.ends[0]],
+        "pad_token": tokens[special.padding],
+        "unk_token": tokens[special.unknown],
         "model_max_length": file.integer(f"{file.text('general.architecture')}.context_length"),
         "clean_up_tokenization_spaces": False,
     }
-
-
-def _token(file: GgufFile, role: str, default: int | None = None) -> str:
-    number = file.integer(f"tokenizer.ggml.{role}_token_id", default)
-    tokens = file.array("tokenizer.ggml.tokens")
-    if not 0 <= number < len(tokens):
-        raise file.malformed(f"its {role} token is number {number} of {len(tokens)}")
-    return str(tokens[number])
