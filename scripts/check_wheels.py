@@ -4,7 +4,8 @@
     python scripts/check_wheels.py win_arm64          # one of them
 
 For each platform and CPython version: uv resolves the dependencies of pyproject.toml as that platform's pip
-would, then the resolution is checked again with source distributions forbidden. Exit status 1 names what is missing.
+would, then the resolution is checked again with source distributions forbidden. Exit status 1 says what
+is missing.
 """
 
 import argparse

@@ -35,7 +35,7 @@ def main() -> None:
         try:
             wait_until_ok(gateway)
             ask()
-            family = [gateway.pid, *(child.pid for child in psutil.Process(gateway.pid).children(recursive=True))]
+            family = [gateway.pid, *(c.pid for c in psutil.Process(gateway.pid).children(recursive=True))]
             os.killpg(gateway.pid, signal.SIGINT)
             gateway.wait(timeout=30)
         finally:

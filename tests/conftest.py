@@ -43,7 +43,9 @@ def gateway_home(models_home: Home, tmp_path_factory: pytest.TempPathFactory) ->
     home = Home(tmp_path_factory.mktemp("served"))
     shutil.copytree(models_home.models, home.models, copy_function=os.link)
     environment = os.environ | {"NPU_GATEWAY_HOME": str(home.root)}
-    with subprocess.Popen([sys.executable, "-m", "engine.cli", "serve", "--port", "0"], env=environment) as gateway:
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine.cli", "serve", "--port", "0"], env=environment
+    ) as gateway:
         try:
             asyncio.run(_until_all_is_loaded(home))
             yield home

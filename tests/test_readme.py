@@ -1,4 +1,4 @@
-"""What the README says is run as it stands, but for the address. Its two set-up commands are run by .ci/run."""
+"""What the README says is run as it stands, but for the address. .ci/run runs its two set-up commands."""
 
 import json
 import re

@@ -222,8 +222,9 @@ class Batcher:
         )  # fmt: skip
 
     def _failed(self, device: EmbeddingDevice, batch: Sequence[Text], error: EngineError) -> None:
-        """Each text gets another try. A text that fails twice on the CPU fails its request; the NPU's failures
-        don't count, since a text that it fails on is not sent there again before it has recovered."""
+        """Each text gets another try. One that fails twice on the CPU fails its request. The NPU's failures
+        don't count: after the first one it takes no texts for some minutes.
+        """
         logger.warning("a batch of %d texts failed: %s", len(batch), error)
         self.shares[device.device].failed_batches += 1
         for text in batch:
@@ -269,7 +270,7 @@ class Batcher:
         return None
 
     def _grow(self, low: int, high: int, limit: int) -> tuple[int, int]:
-        """Widen [low, high) by neighbours in length while that wastes little and the batch stays in the budget."""
+        """Widen [low, high) by neighbours in length while little is wasted and the batch fits the budget."""
         line = self._line
         while True:
             count, longest = high - low, line[high - 1].length

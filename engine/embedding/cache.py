@@ -21,8 +21,11 @@ class CachedVector:
 
 
 class VectorCache:
-    """Bounded by bytes; the vector asked for longest ago goes first. One per loaded model, so that the token ids,
-    which hold the query instruction too, are the whole key. A capacity of 0 switches it off."""
+    """Bounded by bytes; the vector asked for longest ago goes first.
+
+    One per loaded model, so that the token ids, which hold the query instruction too, are the whole key. A
+    capacity of 0 switches it off.
+    """
 
     def __init__(self, capacity_bytes: int) -> None:
         self.hits = 0

@@ -48,7 +48,7 @@ async def _seconds(device: EmbeddingDevice, texts: list[NDArray[np.int32]]) -> f
 
 
 class CalibrationFile:
-    """The costs measured on this machine. key: what they depend on; costs measured under another key are dropped."""
+    """The costs measured on this machine, as long as what they depend on is the same."""
 
     def __init__(self, file: Path, *, model_revision: str, npu: str) -> None:
         self._file = file

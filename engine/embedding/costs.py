@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LENGTHS = (32, 64, 128, 256, 512)
-"""Tokens. Texts are counted by the shortest of these that holds them; an NPU has a compiled graph for each."""
+"""Tokens. A text counts as the shortest of these that holds it; the NPU has a compiled graph for each."""
 
 LEARNING_RATE = 0.1
 """Weight of the newest run in the correction."""
@@ -38,7 +38,7 @@ class CostTable:
         return (self.costs[bucket(longest)].first_seconds + further) * self._correction[chat_active]
 
     def backlog_seconds(self, waiting: Mapping[int, int], *, chat_active: bool) -> float:
-        """Expected time for so many texts of each bucket, in large batches. Buckets it has no cost for don't count."""
+        """Expected time for so many texts of each bucket, in large batches; those without a cost don't count."""
         known = ((self.costs[size], count) for size, count in waiting.items() if size in self.costs)
         return sum(cost.next_seconds * count for cost, count in known) * self._correction[chat_active]
 

@@ -38,7 +38,7 @@ class BatchFailed:
 
 @dataclass(frozen=True)
 class NpuReady(Ready):
-    """The search for an NPU is over; without one the worker ends. identity: of the device and its software."""
+    """The search for an NPU is over; without one the worker ends. identity: of device and software."""
 
     status: NpuStatus
     identity: str

@@ -126,6 +126,11 @@ class EmbeddingModel:
     def waiting(self) -> int:
         return self._batcher.waiting
 
+    @property
+    def preparing(self) -> bool:
+        """Whether the NPU may soon take texts that it cannot take now."""
+        return self._npu is not None and self._npu.preparing
+
     async def ready(self) -> None:
         """Wait until texts can be embedded. Raises WorkerFailed when they never will."""
         await self._cpu.worker.ready()
@@ -183,7 +188,7 @@ class EmbeddingModel:
         self._calibrate.set()
 
     async def _keep_calibrated(self) -> None:
-        """Measure each text length on both devices as soon as the NPU can run it; only a choice needs costs."""
+        """Measure both devices for each text length that the NPU can run; only a choice needs costs."""
         while True:
             await self._calibrate.wait()
             self._calibrate.clear()

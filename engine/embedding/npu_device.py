@@ -1,8 +1,8 @@
 """The NPU as the gateway sees it: it may be absent, incomplete, or out of order for a while.
 
-The end of the ladder that begins in its worker (run again, open the session anew): a batch that still fails, a
-worker that crashes or a run that hangs closes the NPU for some minutes. Its texts go to the CPU; then it is
-tried again. No onnxruntime here.
+The end of the ladder that begins in its worker (run again, open the session anew): a batch that still fails,
+a worker that crashes or a run that hangs puts the NPU out of order for some minutes. Its texts go to the CPU;
+then it is tried again. No onnxruntime here.
 """
 
 import asyncio

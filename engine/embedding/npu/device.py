@@ -10,10 +10,10 @@ from typing import Any
 
 import onnxruntime as ort
 
+from engine.embedding.npu import EMULATION_VARIABLE
 from engine.types import NpuStatus
 
 EP_NAME = "QNNExecutionProvider"
-EMULATION_VARIABLE = "NPU_GATEWAY_EMULATE_NPU"
 
 
 @dataclass(frozen=True)

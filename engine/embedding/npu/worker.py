@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from engine.embedding.messages import BatchDone, BatchFailed, NpuBuckets, NpuReady, RunBatch
 from engine.embedding.npu.buckets import BUCKETS, NpuFault
 from engine.embedding.npu.contexts import ContextCache
-from engine.embedding.npu.device import find_npu
+from engine.embedding.npu.device import Npu, find_npu
 from engine.embedding.npu.embedder import NpuEmbedder
 from engine.workers.channel import Channel, inherited_channel
 
@@ -41,9 +41,14 @@ def main() -> None:
         channel.send(NpuReady(search.status, identity=""))
         return
     embedder = NpuEmbedder(search.npu, ContextCache(arguments.contexts, arguments.folder, search.npu))
-    channel.send(NpuReady(search.status, f"{search.npu.identity}, onnxruntime {onnxruntime.__version__}"))
+    channel.send(NpuReady(search.status, identity_of(search.npu)))
     threading.Thread(target=_prepare, args=(channel, embedder), daemon=True).start()
     _serve(channel, embedder)
+
+
+def identity_of(npu: Npu) -> str:
+    """What measurements on this NPU depend on."""
+    return f"{npu.identity}, onnxruntime {onnxruntime.__version__}"
 
 
 def _prepare(channel: Channel, embedder: NpuEmbedder) -> None:
