@@ -38,7 +38,7 @@ class CostTable:
         return (self.costs[bucket(longest)].first_seconds + further) * self._correction[chat_active]
 
     def backlog_seconds(self, waiting: Mapping[int, int], *, chat_active: bool) -> float:
-        """Expected time for so many texts of each bucket, in large batches; those without a cost don't count."""
+        """Expected time for so many texts of each bucket; those without a cost don't count."""
         known = ((self.costs[size], count) for size, count in waiting.items() if size in self.costs)
         return sum(cost.next_seconds * count for cost, count in known) * self._correction[chat_active]
 
