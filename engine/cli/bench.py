@@ -41,10 +41,11 @@ def bench(device: "Device | None", quick: bool, as_json: bool) -> None:
 def _print(result: "BenchReport") -> None:
     machine = result.machine
     console = Console(highlight=False)
+    load = "" if machine.load_average is None else f", load average {machine.load_average:.1f}"
     console.print(f"{result.date}{', quick' if result.quick else ''}", markup=False)
     console.print(
         f"{machine.processor}, {machine.cores} cores, {decimal(machine.memory_bytes)}, "
-        f"{machine.system}, NPU: {machine.npu or 'none'}",
+        f"{machine.system}, NPU: {machine.npu or 'none'}{load}",
         markup=False,
     )
     console.print(

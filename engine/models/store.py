@@ -23,7 +23,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from engine.errors import ModelNotFound, ModelSupplyError
-from engine.models.files import StoredFile, explained_writes, folder_bytes
+from engine.models.files import StoredFile, explained_writes, folder_bytes, sha256
 from engine.models.progress import Progress, silent
 from engine.models.registry import MODELS
 from engine.types import ModelKind
@@ -126,6 +126,16 @@ class ModelStore:
             raise ModelNotFound(f"Model {model_id!r} is not installed; run `npu-gateway pull {model_id}`.")
         known = dict.fromkeys([*(model.id for model in self.list()), *(spec.id for spec in MODELS)])
         raise ModelNotFound(f"No model is called {model_id!r}. Known models: {', '.join(known)}.")
+
+    def altered(self, model_id: str) -> tuple[str, ...]:
+        """Names of the model's files that are not what was installed. Reads every byte of them.
+
+        Raises ModelNotFound.
+        """
+        folder = self.require(model_id).folder
+        manifest = _read_manifest(folder)
+        files = manifest.files if manifest else ()  # None if it was removed in this moment
+        return tuple(file.name for file in files if sha256(folder / file.name) != file.sha256)
 
     def remove(self, model_id: str) -> int:
         """Delete a model, a broken one too, and what an unfinished pull of it left. Returns the bytes freed.

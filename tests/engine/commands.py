@@ -17,7 +17,7 @@ def environment(home: Path, **variables: str) -> Mapping[str, str]:
 
 
 def npu_gateway(
-    *arguments: str, env: Mapping[str, str], prelude: str = ""
+    *arguments: str, env: Mapping[str, str], prelude: str = "", timeout_seconds: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """prelude: Python that runs in the process before the command does."""
     return subprocess.run(
@@ -25,7 +25,7 @@ def npu_gateway(
         env=env,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=timeout_seconds,
         check=False,
     )
 
