@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
+from benchmarks.float32_model import write_float32_onnx
 from engine.embedding.cpu import CpuEmbedder
 from engine.embedding.cpu_graph import derived_graph
 from engine.embedding.tokenizer import TextTokenizer
@@ -111,7 +111,7 @@ def test_a_damaged_graph_is_built_again(copied_folder: Path) -> None:
 
 def test_a_changed_model_gets_a_graph_of_its_own(bge_folder: Path, copied_folder: Path) -> None:
     built = derived_graph(copied_folder)
-    write_float32_export(bge_folder / "model.onnx", copied_folder / "model.onnx")
+    write_float32_onnx(bge_folder / "model.onnx", copied_folder / "model.onnx")
 
     rebuilt = derived_graph(copied_folder)
 
@@ -122,7 +122,7 @@ def test_a_changed_model_gets_a_graph_of_its_own(bge_folder: Path, copied_folder
 def test_a_float32_export_has_the_same_weights_as_the_int8_file_made_from_it(
     bge_folder: Path, tmp_path: Path
 ) -> None:
-    write_float32_export(bge_folder / "model.onnx", tmp_path / "model.onnx")
+    write_float32_onnx(bge_folder / "model.onnx", tmp_path / "model.onnx")
 
     assert arrays(load_weights(tmp_path)) == arrays(load_weights(bge_folder))
 
@@ -161,26 +161,3 @@ def arrays(weights: BertWeights) -> list[tuple[tuple[int, ...], bytes]]:
     found += [array for norm in norms for array in (norm.scale, norm.bias)]
     found += [array for linear in linears for array in (linear.weight, linear.bias)]
     return [(array.shape, array.tobytes()) for array in found]
-
-
-def write_float32_export(int8_file: Path, target: Path) -> None:
-    """The file the hub offers, as far as its weights go: plain MatMul and Gather on float32 initializers."""
-    model = onnx.load(int8_file)
-    graph = model.graph
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for name, quantised in tensors.items():
-        base, kind = name.rsplit("_", 1) if "_" in name else (name, "")
-        if kind == "quantized":
-            zero, scale = tensors[f"{base}_zero_point"], tensors[f"{base}_scale"]
-            full = (quantised.astype(np.float32) - zero.astype(np.float32)) * scale
-            graph.initializer.append(numpy_helper.from_array(full.astype(np.float32), base))
-    for node in list(graph.node):
-        if node.name.endswith("MatMul_quant_output_scale_mul"):
-            matrix = next(n for n in graph.node if n.name == node.name.removesuffix("_output_scale_mul"))
-            weight = matrix.input[1].removesuffix("_quantized")
-            graph.node.append(helper.make_node("MatMul", ["x", weight], [node.output[0]]))
-            graph.node.remove(node)
-    for name in tensors:
-        if name.endswith(("_quantized", "_scale", "_zero_point")):
-            graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
-    onnx.save(model, target)

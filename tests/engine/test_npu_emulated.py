@@ -38,3 +38,29 @@ async def test_short_golden_texts_run_on_the_npu_and_say_so(
     assert (result.vectors * expected).sum(axis=1).min() >= 0.999
     assert (result.devices, result.npu_emulated) == (("npu",), True)
     assert (health.npu.available, health.npu.emulated) == (True, True)
+
+
+@pytest.mark.slow  # two minutes of emulation on an idle machine
+async def test_forty_ragged_texts_each_get_their_own_vector(
+    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stock graphs give rows of a batch each other's positions on the NPU: only a look at every row shows it."""
+    monkeypatch.setenv("NPU_GATEWAY_EMULATE_NPU", "1")
+    if find_npu().npu is None:
+        pytest.skip("the HTP emulator is part of the x86-64 Linux wheel only")
+    home = Home(tmp_path / "home")
+    shutil.copytree(bge_folder, home.models / bge_folder.name)
+    texts = tuple(f"Text {n} is about {'very ' * (n % 20)}different things: {n * n}." for n in range(40))
+
+    async with Engine.start(Settings(home, device="cpu")) as engine:
+        expected = (await engine.embed(EmbedRequest(texts))).vectors
+    async with Engine.start(Settings(home, device="npu")) as engine:
+        async with asyncio.timeout(600):
+            while engine.model("bge-small-en-v1.5").device != "npu":
+                await asyncio.sleep(0.1)
+        result = await engine.embed(EmbedRequest(texts))
+
+    similarity = result.vectors @ expected.T
+    assert result.devices == ("npu",)
+    assert similarity.diagonal().min() >= 0.995  # the CPU's int8 graph is itself 0.997 from float32
+    assert similarity.argmax(axis=1).tolist() == list(range(40))

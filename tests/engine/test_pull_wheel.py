@@ -10,10 +10,12 @@ import venv
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 
 import pytest
+from packaging.version import Version
 
 from engine.errors import ModelSupplyError
 from engine.models.files import StoredFile
@@ -139,8 +141,11 @@ def test_the_bytes_that_pip_fetches_are_reported(
     pull(store, _spec(source), progress=lambda *step: reported.append(step))
 
     size = source.size_bytes
-    assert reported[0] == ("fetching tinymodel==1.0", 0, size)
-    assert reported[-1] == ("fetching tinymodel==1.0", size, size)
+    if Version(version("pip")) >= Version("24.1"):
+        assert reported[0] == ("fetching tinymodel==1.0", 0, size)
+        assert reported[-1] == ("fetching tinymodel==1.0", size, size)
+    else:  # the pip that comes with Python 3.11 tells nobody but a terminal
+        assert set(reported) == {("fetching tinymodel==1.0", 0, None)}
 
 
 def test_a_wheel_that_arrives_damaged_is_named_and_fetched_again(
