@@ -231,7 +231,7 @@ async def test_a_single_text_goes_to_the_device_that_runs_it_faster() -> None:
 
 async def test_a_batch_goes_to_the_device_that_runs_batches_faster_though_it_is_slower_alone() -> None:
     async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, cpu, _):
-        task = asyncio.create_task(devices_of(batcher, *[30] * 20))
+        task = asyncio.create_task(devices_of(batcher, *[30] * 16))
         cpu.release()
 
         assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
