@@ -13,11 +13,12 @@ from dataclasses import dataclass, fields
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
+from urllib.parse import quote
 
 import httpx2
 
 from engine.daemon import Endpoint
-from engine.daemon.http import bearer, loopback_http
+from engine.daemon.http import bearer, gateway_tls, loopback_http, trust
 from engine.errors import (
     BadInput,
     EngineError,
@@ -37,7 +38,9 @@ from engine.types import (
     EmbedRequest,
     FinishReason,
     Health,
+    JsonFormat,
     MemoryStatus,
+    ModelState,
     ModelStatus,
     NpuStatus,
     QueueStatus,
@@ -52,6 +55,7 @@ T = TypeVar("T")
 
 HEALTH_SECONDS = 5.0
 EMBED_SECONDS = 30.0
+UNLOAD_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class GatewayClient:
         self._locate = locate
         self._locating = asyncio.Lock()
         self._endpoint: Endpoint | None = None
-        self._http = loopback_http(EMBED_SECONDS)
+        self._tls = gateway_tls()
+        self._http = loopback_http(EMBED_SECONDS, self._tls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,6 +101,17 @@ class GatewayClient:
     async def health(self) -> Health:
         reply = await self._json("GET", "/health", read_seconds=HEALTH_SECONDS)
         return _health(reply.json())
+
+    async def load(self, model_id: str) -> ModelState:
+        """Returns when the model is in memory, however long that takes."""
+        reply = await self._json("POST", f"/v1/models/{quote(model_id)}/load", read_seconds=None)
+        return cast(ModelState, reply.json()["state"])
+
+    async def unload(self, model_id: str) -> ModelState:
+        """The state is still "ready" when requests run; the last of them unloads the model."""
+        path = f"/v1/models/{quote(model_id)}/unload"
+        reply = await self._json("POST", path, read_seconds=UNLOAD_SECONDS)
+        return cast(ModelState, reply.json()["state"])
 
     async def embed(self, request: EmbedRequest) -> RemoteEmbeddings:
         reply = await self._json(
@@ -125,7 +141,7 @@ class GatewayClient:
         yield ChatFinished(finish, usage)
 
     async def _json(
-        self, method: str, path: str, *, read_seconds: float, body: Json | None = None
+        self, method: str, path: str, *, read_seconds: float | None, body: Json | None = None
     ) -> httpx2.Response:
         with _transport_errors():
             async with self._reply(method, path, body, read_seconds) as reply:
@@ -150,6 +166,7 @@ class GatewayClient:
         self, method: str, path: str, body: Json | None, read_seconds: float | None
     ) -> httpx2.Response:
         async def send(endpoint: Endpoint) -> httpx2.Response:
+            trust(self._tls, endpoint)
             timeout = httpx2.Timeout(read_seconds, connect=1.0)
             url = endpoint.url + path
             request = self._http.build_request(
@@ -204,7 +221,6 @@ def _chat_body(request: ChatRequest) -> Json:
         sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop
     )
     assert request.tool_use is None
-    assert request.json_format is None
     return _without_none(
         {
             "model": request.model,
@@ -214,10 +230,26 @@ def _chat_body(request: ChatRequest) -> Json:
             "top_p": sampling.top_p,
             "seed": sampling.seed,
             "stop": sampling.stop or None,
+            "response_format": _response_format(request.json_format),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
     )
+
+
+def _response_format(json_format: JsonFormat | None) -> Json | None:
+    """Raises BadInput for a schema that is not JSON: here it is text, on the wire an object."""
+    if json_format is None:
+        return None
+    if json_format.schema is None:
+        return {"type": "json_object"}
+    try:
+        schema = json.loads(json_format.schema)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"The JSON Schema is not JSON: {error}.", param="json_schema") from error
+    if not isinstance(schema, dict):
+        raise BadInput("The JSON Schema must be a JSON object.", param="json_schema")
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
 async def _chunks(reply: httpx2.Response) -> AsyncIterator[Json]:
@@ -253,8 +285,8 @@ def _health(raw: Json) -> Health:
 
 
 def _known(kind: type[T], raw: Json) -> T:
-    """The dataclass from the fields we know; a newer gateway may say more."""
-    return kind(**{field.name: raw[field.name] for field in fields(cast(Any, kind))})
+    """The dataclass from the fields we know; a newer gateway may say more, an older one less."""
+    return kind(**{field.name: raw[field.name] for field in fields(cast(Any, kind)) if field.name in raw})
 
 
 def _without_none(body: Json) -> Json:

@@ -1,5 +1,6 @@
 """The stdio process around the server: logging, and every way it ends."""
 
+import gc
 import logging
 import os
 import signal
@@ -20,19 +21,23 @@ WATCH_SECONDS = 2.0
 
 def serve(home: Home, locate: Locate) -> None:
     """Speak MCP on standard input and output until the input ends or the process that started us is gone."""
-    _log_to(home)  # before the SDK is imported and configures logging its own way
+    log_to(home)  # before the SDK is imported and configures logging its own way
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # mcp 2.3 hangs on Ctrl-C until its input ends (python-sdk#3551)
     _leave_with(psutil.Process().parent())
 
+    gc.disable()  # all that the imports make stays: looking for garbage in it cost 8 % of the start-up
     from mcp_server.server import create_server
 
-    create_server(locate).run("stdio")
+    server = create_server(home, locate)
+    gc.freeze()
+    gc.enable()
+    server.run("stdio")
     os.dup2(2, 1)  # what libraries still flush while the interpreter ends must not reach the client
 
 
-def _log_to(home: Home) -> None:
+def log_to(home: Home) -> None:
     """Warnings to standard error, which clients show to people; more to a file of this process."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)

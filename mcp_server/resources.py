@@ -1,4 +1,4 @@
-"""What a person can attach to a conversation: the gateway's state, as JSON."""
+"""What can be read by its address: the gateway's state, and the files that `embed` wrote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,11 @@ from mcp.server.mcpserver.exceptions import ResourceError
 from engine.client import GatewayClient, Locate
 from engine.errors import EngineError
 from engine.types import Health, ModelStatus
+from mcp_server.app import App
+from mcp_server.files import MIME_TYPE, URI, VectorFiles
 
 
-def add_resources(server: MCPServer[GatewayClient], locate: Locate) -> None:
+def add_resources(server: MCPServer[App], locate: Locate, files: VectorFiles) -> None:
     """A connection per read: the SDK gives fixed resources no context, and people read them rarely."""
 
     @server.resource(
@@ -33,6 +35,16 @@ def add_resources(server: MCPServer[GatewayClient], locate: Locate) -> None:
     )
     async def models() -> list[ModelStatus]:
         return list((await status()).models)
+
+    @server.resource(
+        URI,
+        title="File of vectors",
+        description="What embed wrote with output='file': one JSON object per line, with text and vector.",
+        mime_type=MIME_TYPE,
+    )
+    def vectors(name: str) -> str:
+        with _resource_errors():
+            return files.read(name)
 
 
 @contextmanager

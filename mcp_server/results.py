@@ -1,18 +1,26 @@
 """What the tools return: flat values with the facts a model needs to judge them, and the same as text."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import mul
+from types import MappingProxyType
 from typing import Literal
 
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.client import RemoteEmbeddings
+from mcp_server.files import MIME_TYPE, VectorFile
 
-Output = Literal["summary", "similarities", "vectors"]
+Output = Literal["summary", "similarities", "vectors", "file"]
 VECTOR_DECIMALS = 6
 COSINE_DECIMALS = 3
+EMBED_NOTES: Mapping[Output, str] = MappingProxyType(
+    {
+        "summary": "Ask for output='similarities', 'vectors' or 'file' to see more.",
+        "file": 'Each line of the file: {"text": ..., "vector": [...]}.',
+    }
+)
 
 
 class EmbedResult(BaseModel):
@@ -28,6 +36,7 @@ class EmbedResult(BaseModel):
         description="Row i, column j: cosine of texts i and j, if asked for."
     )
     vectors: list[list[float]] = Field(description="Unit vectors in the order of the texts, if asked for.")
+    file: str = Field(description="Path of the JSON Lines file that was written, if asked for.")
     note: str = Field(description="What to do next, or empty.")
 
 
@@ -45,7 +54,10 @@ class CompleteResult(BaseModel):
     note: str = Field(description="What to do next, or empty.")
 
 
-def embed_result(reply: RemoteEmbeddings, output: Output) -> CallToolResult:
+def embed_result(
+    reply: RemoteEmbeddings, output: Output, written: VectorFile | None = None
+) -> CallToolResult:
+    """written: where the vectors are, for the output "file"."""
     result = EmbedResult(
         model=reply.model,
         dimensions=len(reply.vectors[0]),
@@ -55,7 +67,8 @@ def embed_result(reply: RemoteEmbeddings, output: Output) -> CallToolResult:
         npu_emulated=reply.npu_emulated,
         similarities=_cosines(reply.vectors) if output == "similarities" else [],
         vectors=_rounded(reply.vectors, VECTOR_DECIMALS) if output == "vectors" else [],
-        note="Ask for output='similarities' or 'vectors' to see more." if output == "summary" else "",
+        file=str(written.path) if written else "",
+        note=EMBED_NOTES.get(output, ""),
     )
     ran_on = " and ".join(result.devices) + (" (emulated)" if result.npu_emulated else "")
     count = "1 vector" if result.count == 1 else f"{result.count} vectors"
@@ -64,7 +77,10 @@ def embed_result(reply: RemoteEmbeddings, output: Output) -> CallToolResult:
         f"{result.total_tokens} tokens read. {result.note}"
     )
     rows = result.similarities or result.vectors
-    return _result(result, facts.strip(), *(json.dumps(row) for row in rows))
+    blocks: list[ContentBlock] = [_text(facts.strip()), *(_text(json.dumps(row)) for row in rows)]
+    if written:
+        blocks += [_text(result.file), _link(written, result)]
+    return _result(result, *blocks)
 
 
 def complete_result(result: CompleteResult) -> CallToolResult:
@@ -76,7 +92,7 @@ def complete_result(result: CompleteResult) -> CallToolResult:
     facts = (
         f"[{result.model} on {result.device}; finish_reason {result.finish_reason}; {tokens}] {result.note}"
     )
-    return _result(result, result.text, facts.strip())
+    return _result(result, _text(result.text), _text(facts.strip()))
 
 
 def _cosines(vectors: tuple[tuple[float, ...], ...]) -> list[list[float]]:
@@ -88,9 +104,20 @@ def _rounded(rows: Iterable[Iterable[float]], decimals: int) -> list[list[float]
     return [[round(number, decimals) for number in row] for row in rows]
 
 
-def _result(structured: EmbedResult | CompleteResult, *texts: str) -> CallToolResult:
-    """The same facts twice: some clients show a model only the structured part, some only the text."""
-    return CallToolResult(
-        content=[TextContent(type="text", text=text) for text in texts],
-        structured_content=structured.model_dump(),
+def _link(written: VectorFile, result: EmbedResult) -> ResourceLink:
+    return ResourceLink(
+        uri=written.uri,
+        name=written.path.name,
+        description="The texts with their vectors, one JSON object per line",
+        mime_type=MIME_TYPE,
+        size=written.size_bytes,
     )
+
+
+def _text(text: str) -> TextContent:
+    return TextContent(type="text", text=text)
+
+
+def _result(structured: EmbedResult | CompleteResult, *blocks: ContentBlock) -> CallToolResult:
+    """The same facts twice: some clients show a model only the structured part, some only the text."""
+    return CallToolResult(content=list(blocks), structured_content=structured.model_dump())

@@ -11,6 +11,9 @@ from mcp.server.mcpserver import MCPServer
 from engine import __version__
 from engine.client import GatewayClient, Locate
 from engine.errors import GatewayUnreachable
+from engine.settings import Home
+from mcp_server.app import App
+from mcp_server.files import VectorFiles
 from mcp_server.resources import add_resources
 from mcp_server.tools import add_tools
 
@@ -26,14 +29,15 @@ The first call after a start may take some seconds while models load; an error s
 """
 
 
-def create_server(locate: Locate) -> MCPServer[GatewayClient]:
+def create_server(home: Home, locate: Locate) -> MCPServer[App]:
     """locate: finds the gateway or starts one; called in the background at start and after a loss."""
+    files = VectorFiles(home.out)
 
     @asynccontextmanager
-    async def lifespan(_: MCPServer[GatewayClient]) -> AsyncIterator[GatewayClient]:
+    async def lifespan(_: MCPServer[App]) -> AsyncIterator[App]:
         async with GatewayClient(locate) as gateway, anyio.create_task_group() as tasks:
             tasks.start_soon(_warm, gateway)
-            yield gateway
+            yield App(gateway, files)
             tasks.cancel_scope.cancel()
 
     server = MCPServer(
@@ -45,7 +49,7 @@ def create_server(locate: Locate) -> MCPServer[GatewayClient]:
         log_level="WARNING",
     )
     add_tools(server)
-    add_resources(server, locate)
+    add_resources(server, locate, files)
     _tighten_schemas(server)
     return server
 
@@ -58,7 +62,7 @@ async def _warm(gateway: GatewayClient) -> None:
         log.warning("%s", error)  # each call tries again and tells the model
 
 
-def _tighten_schemas(server: MCPServer[GatewayClient]) -> None:
+def _tighten_schemas(server: MCPServer[App]) -> None:
     """Refuse unknown arguments, which the SDK ignores, and publish schemas that every client accepts.
 
     Reaches into mcp 2.3 (`_tool_manager`, `fn_metadata`) for want of a public way; tests pin the outcome.

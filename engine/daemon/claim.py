@@ -31,21 +31,25 @@ class Claim:
 
 
 @contextmanager
-def claim(home: Home, host: str, port: int, *, auto_started: bool) -> Iterator[Claim]:
+def claim(
+    home: Home, host: str, port: int, *, auto_started: bool, certificate: str | None = None
+) -> Iterator[Claim]:
     """Be the one gateway of `home` for the length of the block.
 
     auto_started: nobody asked for this port, so any free one will do when it is taken.
+    certificate: PEM, if the socket will speak HTTPS.
     Raises GatewayRunning if another process is the gateway, PortTaken if the port is not free.
     """
     with _held(home), _listen(host, port, any_free=auto_started) as listener:
         endpoint = Endpoint(
-            url=_url(host, listener),
+            url=_url("https" if certificate else "http", host, listener),
             token=secrets.token_urlsafe(32),
             pid=os.getpid(),
             version=__version__,
             api=API,
             instance=secrets.token_hex(8),
             auto_started=auto_started,
+            certificate=certificate,
         )
         # Listening comes first: a client that reads the file at once waits in the backlog, it is not refused.
         with published(home, endpoint):
@@ -85,11 +89,11 @@ def _bound(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=128)
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _url(scheme: str, host: str, listener: socket.socket) -> str:
     """Where clients on this machine reach the socket; a wildcard address is reached over loopback."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{listener.getsockname()[1]}"
+    return f"{scheme}://{shown}:{listener.getsockname()[1]}"
 
 
 def port_holder(port: int) -> str | None:

@@ -20,6 +20,7 @@ class Endpoint:
     """A gateway that has published itself.
 
     instance: random, new with every start; tells one gateway from its successor on the same port.
+    certificate: PEM, of a gateway that speaks HTTPS.
     """
 
     url: str
@@ -29,6 +30,7 @@ class Endpoint:
     api: int
     instance: str
     auto_started: bool
+    certificate: str | None = None
 
 
 def endpoint_file(home: Home, api: int = API) -> Path:
@@ -39,7 +41,7 @@ def read(home: Home, api: int = API) -> Endpoint | None:
     """What is published, or None. It may be left over from a killed gateway: ask before trusting it."""
     try:
         raw = json.loads(endpoint_file(home, api).read_text(encoding="utf-8"))
-        return Endpoint(**{field.name: raw[field.name] for field in fields(Endpoint)})
+        return Endpoint(**{field.name: raw[field.name] for field in fields(Endpoint) if field.name in raw})
     except (OSError, ValueError, KeyError, TypeError):  # absent, being replaced (Windows), or not ours
         return None
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import httpx2
 
 from engine.daemon.endpoint import Endpoint, read
-from engine.daemon.http import bearer, loopback_http
+from engine.daemon.http import bearer, gateway_tls, loopback_http
 from engine.daemon.lock import home_lock, is_held
 from engine.errors import GatewayUnreachable
 from engine.settings import Home
@@ -26,7 +26,7 @@ async def find(home: Home) -> Endpoint | None:
 async def answers(endpoint: Endpoint) -> bool:
     """Whether this very gateway (not a successor, not another program on its old port) is there."""
     try:
-        async with loopback_http(PROBE_SECONDS) as http:
+        async with loopback_http(PROBE_SECONDS, gateway_tls(endpoint)) as http:
             reply = await http.get(f"{endpoint.url}/internal/identity", headers=bearer(endpoint))
             return reply.status_code == HTTPStatus.OK and reply.json()["instance"] == endpoint.instance
     except (httpx2.TransportError, json.JSONDecodeError, KeyError, TypeError):
@@ -61,7 +61,7 @@ async def stop(home: Home, deadline_seconds: float = STOP_SECONDS) -> bool:
 async def retire(endpoint: Endpoint) -> bool:
     """Ask a gateway to take no new work, finish what it has and exit; whether it heard."""
     try:
-        async with loopback_http(PROBE_SECONDS) as http:
+        async with loopback_http(PROBE_SECONDS, gateway_tls(endpoint)) as http:
             reply = await http.post(f"{endpoint.url}/internal/shutdown", headers=bearer(endpoint))
             return reply.status_code == HTTPStatus.ACCEPTED
     except httpx2.TransportError:

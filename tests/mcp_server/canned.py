@@ -6,6 +6,8 @@ from pathlib import Path
 from engine.daemon import stop
 from engine.settings import Home
 
+NO_HOME = Home(Path("does-not-exist"))
+"""For servers that write nothing."""
 PROGRAM = Path(__file__).with_name("canned_gateway.py")
 
 

@@ -37,7 +37,8 @@ CHATTER = ModelStatus("canned-chat", "chat", "ready", "cpu", "r1", None, 2048, N
 
 
 class CannedEngine:
-    """The prompt decides: `busy`, `crash`, `breaks off`, `endless`, `silent`; any other is echoed."""
+    """The prompt decides: `busy`, `crash`, `breaks off`, `endless`, `silent`, `long`; any other is echoed,
+    and so is the schema of the answer."""
 
     def __init__(self) -> None:
         self.running_chats = 0
@@ -93,7 +94,12 @@ class CannedEngine:
                 await asyncio.sleep(0.02)
             for message in request.messages:
                 yield ChatPiece(f"{message.role}: {message.content}. ")
-            yield ChatFinished("stop", Usage(prompt_tokens=11, completion_tokens=7, cached_tokens=3))
+            if request.json_format:
+                yield ChatPiece(f"as {request.json_format.schema}")
+            yield ChatFinished(
+                "length" if prompt == "long" else "stop",
+                Usage(prompt_tokens=11, completion_tokens=7, cached_tokens=3),
+            )
         finally:
             self.running_chats -= 1
 

@@ -1,5 +1,6 @@
 """The whole path with real models: official client, stdio, `npu-gateway mcp`, gateway, workers."""
 
+import json
 import math
 import os
 import shutil
@@ -48,6 +49,21 @@ async def test_each_tool_gives_real_results(gateway_home: Home):
         "bge-small-en-v1.5": "ready",
         "smollm2-135m-instruct": "ready",
     }
+
+
+async def test_complete_answers_in_the_form_of_a_json_schema(gateway_home: Home):
+    capital = {"type": "string", "maxLength": 40}
+    schema = {"type": "object", "properties": {"capital": capital}, "required": ["capital"]}
+    question = 'Answer {"capital": ...} as JSON. What is the capital of France?'
+
+    async with Client(server(gateway_home)) as client:
+        completed = await client.call_tool(
+            "complete",
+            {"prompt": question, "json_schema": json.dumps(schema | {"additionalProperties": False})},
+        )
+
+    assert completed.structured_content["finish_reason"] == "stop"
+    assert json.loads(completed.structured_content["text"]).keys() == {"capital"}
 
 
 async def test_a_session_starts_the_gateway_and_survives_its_death(own_home: Home):

@@ -12,33 +12,18 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from engine.client import GatewayClient
-from engine.daemon import Endpoint, claim, ensure, find
+from engine.daemon import claim, ensure, find
 from engine.settings import Home
 from tests.mcp_server.canned import command, starts
-from tests.mcp_server.wire import CANNED_MCP, Wire, until, wired
+from tests.mcp_server.wire import CANNED_MCP, Wire, until, until_chats, wired
 
 HEAVY = {"numpy", "onnxruntime", "onnxruntime_genai", "onnx", "tokenizers", "sanic"}
 
 
-async def chats(endpoint: Endpoint) -> int:
-    """How many generations the gateway runs now."""
-
-    async def known() -> Endpoint:
-        return endpoint
-
-    async with GatewayClient(known) as gateway:
-        return (await gateway.health()).queue.chat
-
-
-async def until_chats(home: Home, count: int) -> None:
+async def until_home_chats(home: Home, count: int) -> None:
     endpoint = await find(home)
     assert endpoint
-
-    async def reached() -> bool:
-        return await chats(endpoint) == count
-
-    await until(reached)
+    await until_chats(endpoint, count)
 
 
 async def test_the_official_client_lists_three_tools_and_gets_results(home: Home):
@@ -107,33 +92,33 @@ async def test_end_of_input_during_a_call_ends_the_server_and_the_generation(hom
     async with wired(home) as wire:
         await wire.call("health")
         await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
-        await until_chats(home, 1)
+        await until_home_chats(home, 1)
 
         status, rest = await wire.end_input()
 
     assert status == 0
     assert all(json.loads(line)["jsonrpc"] == "2.0" for line in rest.splitlines())
-    await until_chats(home, 0)
+    await until_home_chats(home, 0)
 
 
 async def test_a_killed_server_leaves_no_generation_behind(home: Home):
     async with wired(home) as wire:
         await wire.call("health")
         await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
-        await until_chats(home, 1)
+        await until_home_chats(home, 1)
         wire.process.kill()
         await wire.process.wait()
 
-        await until_chats(home, 0)
+        await until_home_chats(home, 0)
 
 
 async def test_a_cancelled_call_gets_no_reply_and_frees_the_engine(home: Home):
     async with wired(home) as wire:
         await wire.call("health")
         request_id = await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
-        await until_chats(home, 1)
+        await until_home_chats(home, 1)
         await wire.send({"method": "notifications/cancelled", "params": {"requestId": request_id}})
-        await until_chats(home, 0)
+        await until_home_chats(home, 0)
 
         assert (await wire.call("health"))["structuredContent"]["queue"]["chat"] == 0
 

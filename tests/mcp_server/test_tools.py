@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import stat
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,16 +15,17 @@ from mcp import Client
 from engine.client import GatewayClient, Locate
 from engine.daemon import ensure
 from engine.settings import Home
-from mcp_server import tools
+from mcp_server import files, tools
 from mcp_server.server import create_server
+from tests.mcp_server.canned import NO_HOME
 from tests.mcp_server.wire import until
 
 GOLDEN = Path(__file__).with_name("golden") / "tools.json"
 
 
-async def called(locate: Locate, tool: str, **arguments: Any) -> Any:
-    """The result of one call through the SDK's client."""
-    async with Client(create_server(locate), raise_exceptions=True) as client:
+async def called(locate: Locate, tool: str, *, home: Home = NO_HOME, **arguments: Any) -> Any:
+    """The result of one call through the SDK's client. home: where the server may write."""
+    async with Client(create_server(home, locate), raise_exceptions=True) as client:
         return await client.call_tool(tool, arguments)
 
 
@@ -33,7 +36,7 @@ def text_of(result: Any) -> str:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any):
     """Whoever changes a word that models read changes the golden file in the same commit."""
-    async with Client(create_server(locate), mode=mode) as client:
+    async with Client(create_server(NO_HOME, locate), mode=mode) as client:
         listed = (await client.list_tools()).tools
 
     shown = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed]
@@ -52,11 +55,12 @@ async def test_embed_sums_up_by_default(locate: Locate):
         "npu_emulated": True,
         "similarities": [],
         "vectors": [],
-        "note": "Ask for output='similarities' or 'vectors' to see more.",
+        "file": "",
+        "note": "Ask for output='similarities', 'vectors' or 'file' to see more.",
     }
     assert text_of(result) == (
         "2 vectors of 4 numbers from canned-embed on npu (emulated), 6 tokens read. "
-        "Ask for output='similarities' or 'vectors' to see more."
+        "Ask for output='similarities', 'vectors' or 'file' to see more."
     )
 
 
@@ -76,6 +80,51 @@ async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Loca
     assert result.structured_content["similarities"] == similarities
     assert result.structured_content["vectors"] == []
     assert [json.loads(block.text) for block in result.content[1:]] == similarities
+
+
+async def test_embed_writes_a_file_on_request_and_names_it_in_both_channels(locate: Locate, home: Home):
+    result = await called(locate, "embed", home=home, texts=["a"] * 64, output="file")
+
+    (file,) = home.out.iterdir()
+    facts, path, link = result.content
+    assert result.structured_content["file"] == path.text == str(file)
+    assert result.structured_content["vectors"] == []
+    assert facts.text.startswith("64 vectors of 4 numbers")
+    assert link.uri == f"gateway://vectors/{file.stem}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode bits: the user's folder protects it")
+async def test_only_this_user_can_read_the_file(locate: Locate, home: Home):
+    result = await called(locate, "embed", home=home, texts=["a"], output="file")
+
+    file = Path(result.structured_content["file"])
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
+
+
+async def test_the_oldest_files_give_way_to_new_ones(
+    locate: Locate, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "KEEP_FILES", 2)
+    first, *others = [
+        Path(
+            (await called(locate, "embed", home=home, texts=["a"], output="file")).structured_content["file"]
+        )
+        for _ in range(2)
+    ]
+    os.utime(first, (0, 0))
+    newest = await called(locate, "embed", home=home, texts=["a"], output="file")
+
+    assert set(home.out.iterdir()) == {*others, Path(newest.structured_content["file"])}
+
+
+async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate: Locate, home: Home):
+    home.out.write_text("a file where the folder should be")
+
+    result = await called(locate, "embed", home=home, texts=["a"], output="file")
+
+    assert result.is_error
+    assert str(home.out) in text_of(result)
+    assert "another output" in text_of(result)
 
 
 @pytest.mark.parametrize(("output", "limit"), [("similarities", 32), ("vectors", 8)])
@@ -102,6 +151,10 @@ async def test_more_than_a_result_can_hold_is_refused_with_another_way(
         ("complete", {"prompt": "a", "top_p": 1}, "top_p"),
         ("complete", {"prompt": "a", "max_tokens": 0}, "max_tokens"),
         ("complete", {"prompt": "a", "temperature": 99}, "temperature"),
+        ("complete", {"prompt": "a", "json_schema": "{"}, "is not JSON"),
+        ("complete", {"prompt": "a", "json_schema": "[" * 20_000}, "is not JSON"),
+        ("complete", {"prompt": "a", "json_schema": "true"}, "must be a JSON object"),
+        ("complete", {"prompt": "a", "json_schema": " " * 20_001}, "json_schema"),
         ("health", {"verbose": True}, "verbose"),
     ],
 )
@@ -130,6 +183,24 @@ async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
         "system: be brief. user: hello. ",
         "[canned-chat on cpu; finish_reason stop; 11 prompt tokens, 7 generated]",
     ]
+
+
+async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate):
+    schema = {"type": "object", "properties": {"größe": {"type": "integer"}, "a": {"type": "string"}}}
+
+    result = await called(locate, "complete", prompt="hello", json_schema=json.dumps(schema))
+
+    answer, _, form = result.structured_content["text"].partition("as ")
+    assert answer == "user: hello. "
+    assert form == json.dumps(schema, ensure_ascii=False)
+
+
+async def test_json_that_was_cut_off_is_called_incomplete(locate: Locate):
+    result = await called(locate, "complete", prompt="long", json_schema="{}")
+
+    assert result.structured_content["note"] == (
+        "Cut off at max_tokens or at the end of the model's context. The JSON is incomplete."
+    )
 
 
 async def test_a_full_queue_says_when_to_try_again(locate: Locate):
@@ -175,7 +246,7 @@ async def test_complete_reports_growing_progress(locate: Locate, monkeypatch: py
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append((progress, message))
 
-    async with Client(create_server(locate)) as client:
+    async with Client(create_server(NO_HOME, locate)) as client:
         await client.call_tool("complete", {"prompt": "b", "system": "a"}, progress_callback=note)
 
     assert seen == [(1, "11 characters so far"), (2, "20 characters so far")]
@@ -185,7 +256,7 @@ async def test_a_cancelled_call_ends_the_generation_in_the_gateway(locate: Locat
     async def generating(wanted: bool) -> bool:
         return bool((await gateway.health()).queue.chat) == wanted
 
-    async with Client(create_server(locate)) as client:
+    async with Client(create_server(NO_HOME, locate)) as client:
         call = asyncio.create_task(client.call_tool("complete", {"prompt": "endless"}))
         await until(partial(generating, True))
         call.cancel()

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.client import GatewayClient
+from engine.daemon import Endpoint
 from engine.settings import Home
 
 CANNED_MCP = (sys.executable, str(Path(__file__).with_name("canned_mcp.py")))
@@ -100,5 +102,19 @@ async def wired(home: Home, command: Sequence[str] = CANNED_MCP) -> AsyncIterato
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
     """Wait for what happens in another process, which sends no event."""
     async with asyncio.timeout(SECONDS):
-        while not (await met if inspect.isawaitable(met := condition()) else met):  # noqa: ASYNC110
+        while not (await met if inspect.isawaitable(met := condition()) else met):
             await asyncio.sleep(0.02)
+
+
+async def until_chats(endpoint: Endpoint, count: int) -> None:
+    """Wait until the gateway runs so many generations."""
+
+    async def known() -> Endpoint:
+        return endpoint
+
+    async with GatewayClient(known) as gateway:
+
+        async def reached() -> bool:
+            return (await gateway.health()).queue.chat == count
+
+        await until(reached)

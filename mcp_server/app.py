@@ -1,0 +1,12 @@
+"""What every tool call works with."""
+
+from dataclasses import dataclass
+
+from engine.client import GatewayClient
+from mcp_server.files import VectorFiles
+
+
+@dataclass(frozen=True)
+class App:
+    gateway: GatewayClient
+    files: VectorFiles

@@ -1,0 +1,78 @@
+"""The same tools over HTTP, for clients that cannot start a program: streamable HTTP, on loopback only."""
+
+import hmac
+import socket
+from collections.abc import Callable, Iterable
+from functools import partial
+from http import HTTPStatus
+
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine.client import Locate
+from engine.daemon.claim import port_holder
+from engine.daemon.endpoint import read
+from engine.errors import PortTaken
+from engine.settings import Settings
+from mcp_server.server import create_server
+
+HOST = "127.0.0.1"
+PATH = "/mcp"
+CLOSING_SECONDS = 3
+"""Clients keep a stream open for messages from us, for ever; the end does not wait for them."""
+
+
+def serve_http(settings: Settings, locate: Locate, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C; announce gets the address. The SDK refuses foreign Host and Origin headers.
+
+    Raises PortTaken.
+    """
+    app = create_server(settings.home, locate).streamable_http_app(host=HOST, streamable_http_path=PATH)
+    guarded = TokenRequired(app, partial(_tokens, settings))
+    config = uvicorn.Config(guarded, log_config=None, timeout_graceful_shutdown=CLOSING_SECONDS)
+    with _listener(port) as listener:
+        announce(f"http://{HOST}:{listener.getsockname()[1]}{PATH}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+class TokenRequired:
+    """Lets requests through that bring one of the tokens which are good at that moment."""
+
+    def __init__(self, app: ASGIApp, tokens: Callable[[], Iterable[str]]) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._may_pass(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        refusal = PlainTextResponse(
+            "Send the header `Authorization: Bearer TOKEN`; `npu-gateway token` prints the token.",
+            HTTPStatus.UNAUTHORIZED,
+            {"www-authenticate": "Bearer"},
+        )
+        await refusal(scope, receive, send)
+
+    def _may_pass(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        # Every token is compared, in constant time: neither which one matched nor how nearly shows.
+        matches = [hmac.compare_digest(given.encode(), token.encode()) for token in self._tokens()]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+def _tokens(settings: Settings) -> list[str]:
+    """What the gateway's own routes accept: the key of the configuration, and the running gateway's token."""
+    endpoint = read(settings.home)
+    return [token for token in (settings.api_key, endpoint and endpoint.token) if token]
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port), backlog=128)
+    except OSError as error:
+        raise PortTaken(
+            f"Port {port} cannot be used: {port_holder(port) or error.strerror}. "
+            f"Choose another: npu-gateway mcp --http {port + 1}"
+        ) from error

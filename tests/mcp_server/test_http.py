@@ -1,0 +1,126 @@
+"""MCP over HTTP: the same tools, behind the gateway's tokens."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from engine.daemon import Endpoint, ensure
+from engine.settings import Home
+from tests.engine.commands import environment, npu_gateway
+from tests.mcp_server.canned import command, dismiss
+from tests.mcp_server.wire import CANNED_MCP, SECONDS, until_chats
+
+API_KEY = "a-key-of-the-configuration"
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    gateway: Endpoint
+
+    async def post(self, **headers: str) -> httpx2.Response:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            return await http.post(self.url, json=LIST, headers=headers)
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    home = Home(tmp_path_factory.mktemp("http"))
+    home.config_file.write_text(f'api_key = "{API_KEY}"\n')
+    gateway = await ensure(home, command=command())
+    process = await asyncio.create_subprocess_exec(
+        *CANNED_MCP,
+        "0",
+        env=os.environ | {"NPU_GATEWAY_HOME": str(home.root)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout
+        url = (await asyncio.wait_for(process.stdout.readline(), SECONDS)).decode().strip()
+        yield Served(url, gateway)
+        process.terminate()
+        await asyncio.wait_for(process.wait(), SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+        await dismiss(home)
+
+
+@asynccontextmanager
+async def client(served: Served, token: str, mode: Any = "auto") -> AsyncIterator[Client]:
+    bearer = {"authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(trust_env=False, headers=bearer) as http,
+        Client(streamable_http_client(served.url, http_client=http), mode=mode) as connected,
+    ):
+        yield connected
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_official_client_gets_results_in_both_eras(served: Served, mode: Any):
+    async with client(served, served.gateway.token, mode) as connected:
+        names = [tool.name for tool in (await connected.list_tools()).tools]
+        completed = await connected.call_tool("complete", {"prompt": "hello"})
+
+    assert names == ["embed", "complete", "health"]
+    assert completed.structured_content["text"] == "user: hello. "
+
+
+async def test_the_key_of_the_configuration_opens_it_too(served: Served):
+    async with client(served, API_KEY) as connected:
+        health = await connected.call_tool("health", {})
+
+    assert health.structured_content["status"] == "ok"
+
+
+async def test_a_cancelled_call_ends_the_generation_in_the_gateway(served: Served):
+    async with client(served, API_KEY) as connected:
+        call = asyncio.create_task(connected.call_tool("complete", {"prompt": "endless"}))
+        await until_chats(served.gateway, 1)
+        call.cancel()
+
+        await until_chats(served.gateway, 0)
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "Bearer", "Bearer wrong", f"Basic {API_KEY}", f"Bearer {API_KEY}x"]
+)
+async def test_without_a_token_nobody_gets_in(served: Served, value: str | None):
+    reply = await served.post(**({} if value is None else {"authorization": value}))
+
+    assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
+    assert "npu-gateway token" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"), [("host", "evil.example", 421), ("origin", "https://evil.example", 403)]
+)
+async def test_web_pages_are_kept_out_even_with_the_token(
+    served: Served, header: str, value: str, status: int
+):
+    accept = {"accept": "application/json, text/event-stream"}
+    reply = await served.post(**{"authorization": f"Bearer {API_KEY}", header: value}, **accept)
+
+    assert reply.status_code == status
+
+
+def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory):
+    home = tmp_path_factory.mktemp("home")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = npu_gateway("mcp", "--http", str(port), env=environment(home))
+
+    assert done.returncode == 1
+    assert f"Port {port} cannot be used" in done.stderr
+    assert f"npu-gateway mcp --http {port + 1}" in done.stderr
