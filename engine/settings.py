@@ -5,6 +5,7 @@ emulate the NPU (NPU_GATEWAY_EMULATE_NPU). Everything else is in the file, becau
 the shared gateway first would otherwise impose its environment on all others.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from engine.errors import BadInput
 DeviceChoice = Literal["auto", "npu", "cpu"]
 TokenInputs = Literal["cl100k", "native", "reject"]
 LongInputs = Literal["error", "truncate"]
+LEAST_KV_MB = 192
+LEAST_CONTEXT_TOKENS = 256
+"""Fewer leave no room for an answer to a short question; Phi-3-mini needs 192 MiB for them."""
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -56,6 +60,11 @@ class Home:
     def log(self) -> Path:
         return self.root / "log"
 
+    @property
+    def out(self) -> Path:
+        """Results that were too large for a conversation."""
+        return self.root / "out"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -69,6 +78,17 @@ class Settings:
     """None: phi-3-mini-4k-instruct if it is installed, else the small embedded model."""
     device: DeviceChoice = "auto"
     api_key: str | None = None
+    api_keys: tuple[str, ...] = ()
+    """More of them, say one for each program that may ask."""
+    api_key_file: str | None = None
+    """A file with more keys, one a line; lines that begin with # are remarks. Relative to the home."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins, such as http://localhost:3000, whose web pages may use the gateway."""
+    tls_certificate: str | None = None
+    """A PEM file, with the whole chain; with tls_key, the gateway speaks HTTPS. Relative to the home."""
+    tls_key: str | None = None
+    log_json: bool = False
+    """Write gateway.log as one JSON object a line."""
     strict: bool = False
     """Refuse request fields that the gateway does not know, instead of ignoring and naming them."""
     token_inputs: TokenInputs = "cl100k"  # noqa: S105 - not a password
@@ -77,6 +97,13 @@ class Settings:
     """What becomes of a text in /v1/embeddings that is longer than its model reads."""
     embedding_cache_mb: int = 64
     """Memory for vectors of texts embedded before, about 30,000 short ones; 0 switches the cache off."""
+    keep_alive_minutes: float = 10.0
+    """How long a chat model stays in memory without work; 0 keeps it. The small embedded ones always stay."""
+    chat_kv_mb: int = 1536
+    """Most MiB, per chat model, for the keys and values of its conversations. The default holds 2,048 tokens
+    of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""
+    chat_context_tokens: int | None = None
+    """Longest conversation of a chat model; None for as long as the model and chat_kv_mb allow."""
     allowed_hosts: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -94,9 +121,27 @@ class Settings:
             )
         if self.embedding_cache_mb < 0:
             raise BadInput("embedding_cache_mb must be 0 or more.", param="embedding_cache_mb")
+        if not 0 <= self.keep_alive_minutes < math.inf:
+            raise BadInput("keep_alive_minutes must be 0 or more.", param="keep_alive_minutes")
+        if self.chat_kv_mb < LEAST_KV_MB:
+            raise BadInput(f"chat_kv_mb must be {LEAST_KV_MB} or more.", param="chat_kv_mb")
+        if self.chat_context_tokens is not None and self.chat_context_tokens < LEAST_CONTEXT_TOKENS:
+            raise BadInput(
+                f"chat_context_tokens must be {LEAST_CONTEXT_TOKENS} or more.", param="chat_context_tokens"
+            )
         if not 0 <= self.port <= 65535:
             raise BadInput(f"port = {self.port}: choose a number from 0 to 65535.", param="port")
-        if self.host not in LOOPBACK_HOSTS and not self.api_key:
+        if "*" in self.cors_origins:
+            raise BadInput(
+                'cors_origins = ["*"] would let every web page use the gateway: name each origin.',
+                param="cors_origins",
+            )
+        if not all(key.strip() for key in self.api_keys):
+            raise BadInput("api_keys must not hold an empty key.", param="api_keys")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise BadInput("tls_certificate and tls_key must be set together.", param="tls_key")
+        has_keys = self.api_key or self.api_keys or self.api_key_file
+        if self.host not in LOOPBACK_HOSTS and not has_keys:
             raise BadInput(
                 f"host = {self.host!r} can be reached from other machines: set api_key in "
                 f"{self.home.config_file} first.",
@@ -112,6 +157,23 @@ class Settings:
         home = Home.locate()
         values = _read_config(home.config_file) | {k: v for k, v in overrides.items() if v is not None}
         return replace(cls(home=home), **values)
+
+    def keys(self) -> tuple[str, ...]:
+        """All API keys; none means that programs on this machine need none. Raises BadInput."""
+        own = (self.api_key,) if self.api_key else ()
+        in_file = _keys_in(self.home.root / self.api_key_file) if self.api_key_file else ()
+        return (*own, *self.api_keys, *in_file)
+
+
+def _keys_in(file: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in file.expanduser().read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"api_key_file {file} cannot be read: {error}", param="api_key_file") from error
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise BadInput(f"api_key_file {file} holds no key.", param="api_key_file")
+    return keys
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -136,10 +198,19 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
         "chat": (str, "text"),
         "device": (str, "text"),
         "api_key": (str, "text"),
+        "api_keys": (list, "a list of texts"),
+        "api_key_file": (str, "text"),
+        "cors_origins": (list, "a list of texts"),
+        "tls_certificate": (str, "text"),
+        "tls_key": (str, "text"),
+        "log_json": (bool, "true or false"),
         "strict": (bool, "true or false"),
         "embedding_cache_mb": (int, "a whole number"),
         "token_inputs": (str, "text"),
         "long_inputs": (str, "text"),
+        "keep_alive_minutes": (float, "a number"),
+        "chat_kv_mb": (int, "a whole number"),
+        "chat_context_tokens": (int, "a whole number"),
         "allowed_hosts": (list, "a list of names"),
         "aliases": (dict, "a table of names"),
     }
@@ -151,6 +222,8 @@ def _checked(file: Path, key: str, value: Any) -> Any:
         known = ", ".join(f.name for f in fields(Settings) if f.name != "home")
         raise BadInput(f"{file}: unknown key {key!r}. Known keys: {known}.", param=key)
     kind, wording = _TOML_TYPES[key]
+    if kind is float and type(value) is int:
+        value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise BadInput(f"{file}: {key} must be {wording}.", param=key)
     if isinstance(value, list):

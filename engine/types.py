@@ -208,6 +208,29 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class DeviceWork:
+    """What one device has done for one embedding model. The times are of its batches: planned, and real."""
+
+    device: Device
+    batches: int
+    texts: int
+    tokens: int
+    failed_batches: int
+    expected_seconds: float
+    actual_seconds: float
+
+
+@dataclass(frozen=True)
+class EmbeddingWork:
+    """Of one loaded embedding model. Cache counts: texts whose vectors were known, and were not."""
+
+    model: str
+    devices: tuple[DeviceWork, ...]
+    cache_hits: int
+    cache_misses: int
+
+
+@dataclass(frozen=True)
 class NpuStatus:
     available: bool
     emulated: bool
@@ -217,7 +240,11 @@ class NpuStatus:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """context_tokens: the most tokens one input (embedding) or one prompt and its answer (chat) may have."""
+    """context_tokens: the most tokens one input (embedding) or one prompt and its answer (chat) may have.
+
+    requests, tokens: since the gateway started. tokens_per_second: read and generated in the last minute,
+    divided by that minute.
+    """
 
     id: str
     kind: ModelKind
@@ -230,6 +257,7 @@ class ModelStatus:
     rss_bytes: int
     requests: int
     tokens: int
+    tokens_per_second: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,13 +15,17 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.signals import Event
 
-from openai_shim.context import App, AppContext, Request, finish_headers, log_access
+from openai_shim.chat_socket import socket_routes
+from openai_shim.context import App, AppContext, Request, elapsed_ms, finish_headers
 from openai_shim.errors import describe
-from openai_shim.guard import LIVENESS, admit
+from openai_shim.guard import LIVENESS, Preflight, admit
+from openai_shim.log import log_access
 from openai_shim.metrics import Metrics
+from openai_shim.model_routes import model_routes
 from openai_shim.ops import internal_routes, ops_routes
 from openai_shim.replies import json_reply
 from openai_shim.routes import v1_routes
+from openai_shim.token_routes import token_routes
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +44,30 @@ def create_app(context: AppContext) -> App:
     async def account(request: Request, response: BaseHTTPResponse) -> None:
         metrics.record(request, response.status)
         if request.path != LIVENESS:  # asked every few seconds by whoever watches the gateway
-            log_access(request, response.status)
+            request_id, elapsed = request.ctx.request_id, elapsed_ms(request.ctx)
+            log_access(request_id, request.method, request.path, response.status, elapsed)
 
     app = App("npu-gateway", config=_config(), ctx=context, configure_logging=False)
     app.request_class = Request
-    app.blueprint([v1_routes(), ops_routes(metrics), internal_routes()])
+    app.blueprint([v1_routes(), socket_routes(metrics.record_work), model_routes(), token_routes()])
+    app.blueprint([ops_routes(metrics), internal_routes()])
     app.add_signal(_admit, Event.HTTP_ROUTING_BEFORE)
     app.add_signal(account, Event.HTTP_LIFECYCLE_RESPONSE)
     app.register_middleware(finish_headers, "response")
     app.exception(Exception)(_failed)
+    app.exception(Preflight)(_allowed)
     return app
 
 
 @contextlib.asynccontextmanager
-async def serving(app: App, listener: socket.socket) -> AsyncGenerator[None]:
+async def serving(
+    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[None]:
     """Answer what arrives on `listener` for the length of the block, then let running requests finish."""
     # Connections may wait in the backlog already: routes must be complete before the first is accepted.
-    server: Any = await app.create_server(sock=listener, asyncio_server_kwargs={"start_serving": False})
+    server: Any = await app.create_server(
+        sock=listener, ssl=tls, asyncio_server_kwargs={"start_serving": False}
+    )
     await server.startup()
     await server.before_start()
     await server.start_serving()
@@ -90,7 +102,7 @@ async def _all_closed(server: Any) -> None:
 def _config() -> Config:
     # No prefix: SANIC_* variables of the environment must not change what is documented here.
     config = Config(env_prefix=None)
-    config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    config.REQUEST_MAX_SIZE = config.WEBSOCKET_MAX_SIZE = MAX_BODY_BYTES
     config.RESPONSE_TIMEOUT = RESPONSE_SECONDS
     config.AUTO_EXTEND = False
     config.MOTD = False
@@ -99,6 +111,10 @@ def _config() -> Config:
 
 async def _admit(request: Request) -> None:
     admit(request)
+
+
+async def _allowed(request: Request, preflight: Preflight) -> HTTPResponse:
+    return HTTPResponse(status=204, headers=dict(preflight.headers))
 
 
 async def _failed(request: Request, error: Exception) -> HTTPResponse:

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
-import logging.handlers
 import signal
+import ssl
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
@@ -14,14 +13,14 @@ from engine.daemon import Claim, claim
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
 from engine.models.registry import find
-from engine.settings import Home, Settings
+from engine.settings import Settings
 from engine.types import ModelKind
 from openai_shim.app import create_app, serving
 from openai_shim.banner import introduce
 from openai_shim.context import AppContext
 from openai_shim.idle import leaving_when_idle
-
-LOG_BYTES = 5_000_000
+from openai_shim.log import log_to_file
+from openai_shim.tls import configured_tls
 
 
 @click.command(epilog="Example:  npu-gateway serve --port 8080 --chat phi-3-mini-4k-instruct")
@@ -42,23 +41,27 @@ def serve(
     """
     settings = Settings.load(host=host, port=port, embed=embed, chat=chat, device=device)
     try:
-        with claim(settings.home, settings.host, settings.port, auto_started=auto) as claimed:
-            _log_to_file(settings.home)
-            asyncio.run(_run(settings, claimed))
+        keys, tls = settings.keys(), configured_tls(settings)
+        certificate = tls.certificate if tls else None
+        with claim(
+            settings.home, settings.host, settings.port, auto_started=auto, certificate=certificate
+        ) as claimed:
+            log_to_file(settings)
+            asyncio.run(_run(settings, keys, tls.context if tls else None, claimed))
     except GatewayRunning:
         if not auto:  # whoever started this one wants a gateway, and there is one
             raise
 
 
-async def _run(settings: Settings, claimed: Claim) -> None:
+async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | None, claimed: Claim) -> None:
     async with Engine.start(settings) as engine:
         _check_default(engine, "embedding")
         _check_default(engine, "chat")
-        keys = tuple(filter(None, [settings.api_key, claimed.endpoint.token]))
-        is_open = not settings.api_key and not claimed.endpoint.auto_started
-        context = AppContext(engine, settings, () if is_open else keys, claimed.endpoint)
+        is_open = not keys and not claimed.endpoint.auto_started
+        accepted = () if is_open else (*keys, claimed.endpoint.token)
+        context = AppContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
-            async with serving(create_app(context), claimed.socket), _while_wanted(claimed, context):
+            async with serving(create_app(context), claimed.socket, tls), _while_wanted(claimed, context):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
                 await context.closing.wait()
                 claimed.unpublish()
@@ -106,16 +109,3 @@ def _ended_by_signals(closing: asyncio.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _log_to_file(home: Home) -> None:
-    """Everything goes to gateway.log, and warnings also to stderr."""
-    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = logging.handlers.RotatingFileHandler(
-        home.log / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
-    )
-    screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
-    logging.basicConfig(
-        level=logging.INFO, handlers=[file, screen], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )

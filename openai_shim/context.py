@@ -1,7 +1,6 @@
 """What handlers find on the app and on a request, with types."""
 
 import asyncio
-import logging
 import re
 import secrets
 import time
@@ -17,8 +16,6 @@ from engine.daemon import Endpoint
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import Device
-
-access = logging.getLogger("openai_shim.access")
 
 
 @dataclass(frozen=True)
@@ -90,14 +87,6 @@ def finish_headers(request: Request, response: sanic.response.BaseHTTPResponse) 
     response.headers["x-request-id"] = context.request_id
     response.headers["openai-processing-ms"] = str(round(elapsed_ms(context)))
     response.headers.update(context.headers)
-
-
-def log_access(request: Request, status: int) -> None:
-    """One line for each request that was answered, without anything of what was asked."""
-    context = request.ctx
-    access.info(
-        "%s %s %s %d %.1fms", context.request_id, request.method, request.path, status, elapsed_ms(context)
-    )
 
 
 def elapsed_ms(context: RequestContext) -> float:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, RequestTimeout, SanicException
 
 from engine import errors as engine_errors
+from openai_shim.paths import without_paths
 
 
 class UnsupportedParameter(engine_errors.BadInput):
@@ -68,13 +69,13 @@ def describe(error: BaseException) -> Failure:
         case engine_errors.Overloaded():
             return Failure(429, str(error), "rate_limit_error", "overloaded", headers=_retry_after(error))
         case engine_errors.ModelNotReady():
-            return Failure(503, str(error), "server_error", "model_not_ready", headers=_retry_after(error))
+            return _server_error(503, error, "model_not_ready", _retry_after(error))
         case engine_errors.Unavailable():
-            return Failure(503, str(error), "server_error", "unavailable", headers=_retry_after(error))
+            return _server_error(503, error, "unavailable", _retry_after(error))
         case engine_errors.WorkerCrashed():
-            return Failure(500, str(error), "server_error", "worker_crashed", headers=_DO_NOT_RETRY)
+            return _server_error(500, error, "worker_crashed", _DO_NOT_RETRY)
         case engine_errors.EngineError():
-            return Failure(500, str(error), "server_error", "engine_error", headers=_DO_NOT_RETRY)
+            return _server_error(500, error, "engine_error", _DO_NOT_RETRY)
         case ValidationError():
             return _invalid(error.errors(include_url=False)[0])
         case SanicException():
@@ -91,6 +92,12 @@ def describe(error: BaseException) -> Failure:
 
 def _bad_request(message: str, code: str, param: str | None) -> Failure:
     return Failure(400, message, "invalid_request_error", code, param)
+
+
+def _server_error(
+    status: int, error: engine_errors.EngineError, code: str, headers: Mapping[str, str]
+) -> Failure:
+    return Failure(status, without_paths(str(error)), "server_error", code, headers=headers)
 
 
 def _context_too_long(error: engine_errors.ContextTooLong) -> Failure:
@@ -133,6 +140,7 @@ _HTTP_CODES = {
     413: "request_too_large",
     414: "uri_too_long",
     417: "expectation_failed",
+    426: "upgrade_required",
     503: "unavailable",
 }
 
@@ -155,6 +163,8 @@ def _wording(error: SanicException) -> str:
             return f"This address does not take that method, but {error.headers.get('Allow', 'another one')}."
         case PayloadTooLarge():
             return "The request is too large: at most 8 MiB of body and 8 KiB of headers."
+        case _ if error.status_code == HTTPStatus.UPGRADE_REQUIRED:
+            return "This address takes WebSocket connections only."
         case RequestTimeout():
             return "The request did not arrive in time."
         case _ if error.status_code >= 500:

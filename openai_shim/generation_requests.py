@@ -114,7 +114,8 @@ class ChatCompletionRequest(GenerationRequest):
     def to_engine(self) -> list[ChatRequest]:
         """One request for each choice. Raises BadInput."""
         messages = tuple(message.to_engine() for message in self.messages)
-        tools = tool_use(self.tools, self.tool_choice, self.parallel_tool_calls)
+        functions = [tool.function for tool in self.tools or ()]
+        tools = tool_use(functions, self.tool_choice, self.parallel_tool_calls)
         return [
             ChatRequest(messages, self.model, self._chat_sampling(choice), self.response_format, tools)
             for choice in range(self.n or 1)

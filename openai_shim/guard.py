@@ -4,7 +4,9 @@ Runs before routing and before the body is read, so that what is refused costs n
 """
 
 import hmac
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from engine.errors import Unavailable
@@ -17,8 +19,21 @@ INTERNAL = "/internal/"
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
+class Preflight(Exception):
+    """A browser asks whether a page of an allowed origin may send a request. It does not send the key."""
+
+    headers: Mapping[str, str] = MappingProxyType(
+        {
+            "access-control-allow-methods": "GET, POST",
+            "access-control-allow-headers": "*, authorization",
+            "access-control-allow-private-network": "true",
+            "access-control-max-age": "7200",
+        }
+    )
+
+
 def admit(request: Request) -> None:
-    """Raises Refused (401, 403, 421), or Unavailable while the gateway shuts down."""
+    """Raises Refused (401, 403, 421), Preflight, or Unavailable while the gateway shuts down."""
     adopt_request_id(request)
     _check_host(request)
     _check_origin(request)
@@ -55,15 +70,25 @@ def _host_name(host: str) -> str:
 
 
 def _check_origin(request: Request) -> None:
-    """Browsers name the page a request comes from; only the gateway's own pages may ask."""
+    """Browsers name the page a request comes from; only the gateway's own and configured ones may ask."""
     origin = request.headers.get("origin")
     host = request.headers.get("host")
-    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+    if origin is None or origin in (f"http://{host}", f"https://{host}"):
+        return
+    if origin not in request.app.ctx.settings.cors_origins:
         raise Refused(
-            "Web pages of other origins may not use this gateway.",
+            "Web pages of other origins may not use this gateway, unless cors_origins in config.toml names "
+            "them.",
             status=HTTPStatus.FORBIDDEN,
             code="origin_not_allowed",
         )
+    request.ctx.headers |= {
+        "access-control-allow-origin": origin,
+        "access-control-expose-headers": "*",
+        "vary": "origin",
+    }
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        raise Preflight
 
 
 def _check_key(request: Request) -> None:

@@ -1,6 +1,7 @@
 """The OpenAI wire formats inside a chat request: messages, tools, the form of the answer."""
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
@@ -14,20 +15,24 @@ from openai_shim.wire import WireModel
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
+TEXT_KINDS = ("text", "input_text", "output_text")
+"""Chat completions know the first, responses the others."""
+
+
 class TextPart(TypedDict):
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-def _text(value: object) -> object:
-    """Content may come as a list of parts; those of type text are joined, others refused by name."""
+def text_of_parts(value: object) -> object:
+    """Content may come as a list of parts; those of text are joined, others refused by name."""
     if not isinstance(value, list):
         return value
     texts = []
     for index, part in enumerate(value):
         kind = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
-        if kind != "text":
+        if kind not in TEXT_KINDS:
             raise PydanticCustomError("part", f"part {index} is of type {kind!r}; this model reads text only")
         if not isinstance(text, str):
             raise PydanticCustomError("part", f"part {index} has no text")
@@ -35,10 +40,12 @@ def _text(value: object) -> object:
     return "\n".join(texts)
 
 
-Content = Annotated[str | None, BeforeValidator(_text, json_schema_input_type=str | list[TextPart] | None)]
+Content = Annotated[
+    str | None, BeforeValidator(text_of_parts, json_schema_input_type=str | list[TextPart] | None)
+]
 
 
-def _json_object(value: str) -> str:
+def json_object(value: str) -> str:
     """Arguments that a model wrote and a client sends back. Some send nothing where there are none."""
     try:
         parsed = json.loads(value or "{}")
@@ -51,7 +58,7 @@ def _json_object(value: str) -> str:
 
 class CalledFunction(WireModel):
     name: Name
-    arguments: Annotated[str, AfterValidator(_json_object)]
+    arguments: Annotated[str, AfterValidator(json_object)]
 
 
 class CalledTool(WireModel):
@@ -109,12 +116,12 @@ class NamedTool(TypedDict):
     function: NamedFunction
 
 
-def _tool_choice(value: object) -> object:
-    """One of the words, or a dict whose `only` is the function's name."""
+def chosen_tool(value: object) -> object:
+    """One of the words, or a dict whose `only` is the function's name, written in either API's way."""
     match value:
         case None | "none" | "auto" | "required":
             return value
-        case {"type": "function", "function": {"name": str(name)}}:
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
             return {"only": name}
         case _:
             raise PydanticCustomError("tool_choice", "must be none, auto, required or the name of a function")
@@ -123,16 +130,16 @@ def _tool_choice(value: object) -> object:
 ToolChoice = Annotated[
     Any,
     PlainValidator(
-        _tool_choice, json_schema_input_type=Literal["none", "auto", "required"] | NamedTool | None
+        chosen_tool, json_schema_input_type=Literal["none", "auto", "required"] | NamedTool | None
     ),
 ]
 
 
-def tool_use(tools: list[ToolDefinition] | None, choice: Any, parallel: bool | None) -> ToolUse | None:
-    """choice: as `_tool_choice` left it. None without tools. Raises BadInput."""
+def tool_use(tools: Sequence[FunctionDefinition], choice: Any, parallel: bool | None) -> ToolUse | None:
+    """choice: as `chosen_tool` left it. None without tools. Raises BadInput."""
     if not tools:
         return None
-    offered = tuple(tool.function.to_engine() for tool in tools)
+    offered = tuple(tool.to_engine() for tool in tools)
     only = choice["only"] if isinstance(choice, dict) else None
     if only is not None and only not in {tool.name for tool in offered}:
         raise BadInput(f"tool_choice names {only!r}, which is not among the tools.", param="tool_choice")
@@ -150,7 +157,7 @@ class ResponseFormat(TypedDict):
     json_schema: NamedSchema
 
 
-def _json_format(value: object) -> JsonFormat | None:
+def json_format(value: object) -> JsonFormat | None:
     match value:
         case None | {"type": "text"}:
             return None
@@ -165,5 +172,5 @@ def _json_format(value: object) -> JsonFormat | None:
 
 
 AnswerFormat = Annotated[
-    JsonFormat | None, PlainValidator(_json_format, json_schema_input_type=ResponseFormat | None)
+    JsonFormat | None, PlainValidator(json_format, json_schema_input_type=ResponseFormat | None)
 ]

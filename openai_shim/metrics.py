@@ -1,13 +1,14 @@
 """What /metrics tells Prometheus. Names follow OpenTelemetry's gen_ai conventions where they have one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from engine.engine import Engine
+from engine.types import EmbeddingWork
 from openai_shim.context import Request, Work
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -62,9 +63,10 @@ class Metrics:
         route = f"/{request.route.path}" if request.route else "unknown"
         self._requests.labels(request.method, route, status).inc()
         if request.ctx.work is not None:
-            self._record_work(request.ctx.work, time.perf_counter(), request.ctx.started_at)
+            self.record_work(request.ctx.work, time.perf_counter(), request.ctx.started_at)
 
-    def _record_work(self, work: Work, now: float, started_at: float) -> None:
+    def record_work(self, work: Work, now: float, started_at: float) -> None:
+        """Times by time.perf_counter."""
         self._duration.labels(work.operation, work.model).observe(now - started_at)
         self._tokens.labels(work.operation, work.model, "input").inc(work.input_tokens)
         self._tokens.labels(work.operation, work.model, "output").inc(work.output_tokens)
@@ -99,3 +101,31 @@ class EngineCollector(Collector):
             resident.add_metric([model.id], model.rss_bytes)
             tokens.add_metric([model.id], model.tokens)
         yield from (state, resident, tokens)
+        yield from _embedding_families(self._engine.embedding_work())
+
+
+_OF_DEVICE = {
+    "batches": "Batches that were run.",
+    "texts": "Texts in those batches.",
+    "tokens": "Tokens of those texts, without padding.",
+    "failed_batches": "Batches that the device could not run.",
+    "expected_seconds": "Time that the batches were planned to take; 0 while there is no device to choose.",
+    "actual_seconds": "Time that they took.",
+}
+"""Fields of DeviceWork, each a counter."""
+
+
+def _embedding_families(works: Sequence[EmbeddingWork]) -> Iterator[CounterMetricFamily]:
+    for name, meaning in _OF_DEVICE.items():
+        family = CounterMetricFamily(f"npu_gateway_embedding_{name}", meaning, labels=["model", "device"])
+        for work in works:
+            for done in work.devices:
+                family.add_metric([work.model, done.device], getattr(done, name))
+        yield family
+    cache = CounterMetricFamily(
+        "npu_gateway_embedding_cache", "Texts looked up.", labels=["model", "outcome"]
+    )
+    for work in works:
+        cache.add_metric([work.model, "hit"], work.cache_hits)
+        cache.add_metric([work.model, "miss"], work.cache_misses)
+    yield cache

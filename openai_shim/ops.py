@@ -8,6 +8,7 @@ from engine.types import ModelStatus
 from openai_shim.context import Request
 from openai_shim.metrics import Metrics
 from openai_shim.openapi import document
+from openai_shim.paths import public
 from openai_shim.replies import json_reply
 
 
@@ -33,7 +34,7 @@ def internal_routes() -> Blueprint:
 
 
 async def health(request: Request) -> HTTPResponse:
-    return json_reply(request.app.ctx.engine.health())
+    return json_reply(public(request.app.ctx.engine.health()))
 
 
 async def healthz(request: Request) -> HTTPResponse:

@@ -19,13 +19,19 @@ MAX_NAMED = 32
 def parse(kind: type[W], request: Request) -> W:
     """Raises ValidationError, UnsupportedParameter or Refused. Ignored fields go into the reply's headers."""
     _check_content_type(request)
-    wanted = kind.model_validate_json(request.body)
-    ignored = sorted(set(wanted.ignored()))
-    if ignored and request.app.ctx.settings.strict:
-        raise UnsupportedParameter(f"Unknown parameter: '{ignored[0]}'.", param=ignored[0])
+    wanted, ignored = read(kind, request.body, strict=request.app.ctx.settings.strict)
     if named := [name for name in ignored if _HEADER_SAFE.fullmatch(name)][:MAX_NAMED]:
         request.ctx.headers["x-ignored-params"] = ",".join(named)
     return wanted
+
+
+def read(kind: type[W], body: str | bytes, *, strict: bool) -> tuple[W, list[str]]:
+    """And the names of the fields that had no effect. Raises ValidationError or UnsupportedParameter."""
+    wanted = kind.model_validate_json(body)
+    ignored = sorted(set(wanted.ignored()))
+    if ignored and strict:
+        raise UnsupportedParameter(f"Unknown parameter: '{ignored[0]}'.", param=ignored[0])
+    return wanted, ignored
 
 
 def _check_content_type(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from typing import Literal
 
 from sanic import Blueprint, HTTPResponse
 
@@ -12,7 +13,9 @@ from openai_shim.embedding_requests import EmbeddingRequest
 from openai_shim.generation_requests import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from openai_shim.parsing import parse
 from openai_shim.replies import embedding_list, json_reply, model_card
-from openai_shim.streaming import stream
+from openai_shim.response_requests import ResponseRequest
+from openai_shim.responses import Reply, ResponseFrames
+from openai_shim.streaming import ChunkFrames, Chunks, stream
 from openai_shim.token_inputs import understood
 
 
@@ -23,6 +26,7 @@ def v1_routes() -> Blueprint:
     routes.add_route(embeddings, "/embeddings", methods=["POST"])
     routes.add_route(chat_completions, "/chat/completions", methods=["POST"])
     routes.add_route(completions, "/completions", methods=["POST"])
+    routes.add_route(responses, "/responses", methods=["POST"])
     return routes
 
 
@@ -59,12 +63,29 @@ async def completions(request: Request) -> HTTPResponse | None:
     return await _answered(request, wanted, wanted.to_engine(), TextAnswer)
 
 
+async def responses(request: Request) -> HTTPResponse | None:
+    wanted = parse(ResponseRequest, request)
+    if wanted.stream:
+        await stream(request, wanted.to_engine(), lambda model: ResponseFrames(Reply(wanted, model)), "chat")
+        return None
+    engine = request.app.ctx.engine
+    completion = await engine.complete(wanted.to_engine())
+    _account(request, [completion], "chat")
+    return json_reply(Reply(wanted, engine.model(completion.model)).whole(completion))
+
+
 async def _answered(
     request: Request, wanted: GenerationRequest, asked: Sequence[ChatRequest], kind: type[Answer]
 ) -> HTTPResponse | None:
     if wanted.stream:
         (one,) = asked
-        await stream(request, one, kind, with_usage=wanted.wants_usage_chunk)
+        with_usage = wanted.wants_usage_chunk
+        await stream(
+            request,
+            one,
+            lambda model: ChunkFrames(Chunks(kind.by(model), with_usage=with_usage)),
+            kind.operation,
+        )
         return None
     return await _whole(request, asked, kind)
 
@@ -72,16 +93,22 @@ async def _answered(
 async def _whole(request: Request, asked: Sequence[ChatRequest], kind: type[Answer]) -> HTTPResponse:
     engine = request.app.ctx.engine
     completions = await _all([engine.complete(each) for each in asked])
+    _account(request, completions, kind.operation)
+    return json_reply(kind.by(engine.model(completions[0].model)).whole(completions))
+
+
+def _account(
+    request: Request, completions: Sequence[Completion], operation: Literal["chat", "text_completion"]
+) -> None:
     devices = tuple(dict.fromkeys(completion.device for completion in completions))
     say_devices(request, *devices)
     request.ctx.work = Work(
-        kind.operation,
+        operation,
         completions[0].model,
         devices,
         input_tokens=sum(completion.usage.prompt_tokens for completion in completions),
         output_tokens=sum(completion.usage.completion_tokens for completion in completions),
     )
-    return json_reply(kind.by(engine.model(completions[0].model)).whole(completions))
 
 
 async def _all(answers: Sequence[Coroutine[None, None, Completion]]) -> list[Completion]:

@@ -35,7 +35,7 @@ class PromptEncoder:
     def __init__(self, tokenizer_json: str, template: ChatTemplate) -> None:
         self._template = template
         description: dict[str, Any] = json.loads(tokenizer_json)
-        controls = [token for token in description["added_tokens"] if _is_control(token)]
+        controls = [token for token in description["added_tokens"] if is_control(token)]
         for token in controls:
             token["special"] = True
         # Nobody can guess the marks, so no message can contain one.
@@ -77,7 +77,8 @@ class PromptEncoder:
         return self._shielded_text.sub(lambda found: self._stand_in_of[found[0]], content)
 
 
-def _is_control(added_token: dict[str, Any]) -> bool:
+def is_control(added_token: dict[str, Any]) -> bool:
+    """added_token: an entry of a tokenizer.json."""
     return bool(added_token["special"] or _LOOKS_LIKE_CONTROL.fullmatch(added_token["content"]))
 
 

@@ -20,13 +20,16 @@ OWN_COMMANDS: Mapping[str, str] = MappingProxyType(
         "import": "engine.cli.models:import_model",
         "install": "engine.cli.install:install",
         "list": "engine.cli.models:list_models",
+        "load": "engine.cli.gateway:load",
         "logs": "engine.cli.gateway:logs",
         "pull": "engine.cli.models:pull",
         "restart": "engine.cli.gateway:restart",
         "rm": "engine.cli.models:rm",
+        "service": "engine.cli.service:service",
         "status": "engine.cli.gateway:status",
         "stop": "engine.cli.gateway:stop",
         "token": "engine.cli.gateway:token",
+        "unload": "engine.cli.gateway:unload",
     }
 )
 

@@ -14,7 +14,7 @@ from engine.settings import Home
 if TYPE_CHECKING:
     from engine.client import GatewayClient, RemoteEmbeddings
     from engine.daemon import Endpoint
-    from engine.types import ChatRequest, Health
+    from engine.types import ChatRequest, Health, ModelState
 
 NO_GATEWAY = "No gateway is running. Start one with: npu-gateway serve"
 
@@ -41,6 +41,34 @@ def stop() -> None:
     click.echo("The gateway has ended." if stopped else "No gateway was running.")
 
 
+@click.command(epilog="Example:  npu-gateway load phi-3-mini-4k-instruct")
+@click.argument("model_id", metavar="ID")
+def load(model_id: str) -> None:
+    """Load the model ID into memory, before a request has to wait for it; starts a gateway if none runs."""
+
+    async def ask() -> "ModelState":
+        async with _gateway() as gateway:
+            return await gateway.load(model_id)
+
+    click.echo(f"{model_id} is {asyncio.run(ask())}.")
+
+
+@click.command(epilog="Example:  npu-gateway unload phi-3-mini-4k-instruct")
+@click.argument("model_id", metavar="ID")
+def unload(model_id: str) -> None:
+    """Give the memory of the model ID back, after the requests that run; the next one loads it again."""
+    endpoint = _running()
+
+    async def ask() -> "ModelState":
+        async with _client(endpoint) as gateway:
+            return await gateway.unload(model_id)
+
+    if asyncio.run(ask()) == "unloaded":
+        click.echo(f"{model_id} is unloaded.")
+    else:
+        click.echo(f"{model_id} is at work; it is unloaded when its running requests have ended.")
+
+
 @click.command(epilog="Example:  npu-gateway restart")
 def restart() -> None:
     """End the running gateway and start one in the background, with the configuration as it is now."""
@@ -57,9 +85,11 @@ def restart() -> None:
 @click.command(epilog="Example:  npu-gateway logs -n 200")
 @click.option("-n", "--lines", default=50, show_default=True, help="Lines to show of each file.")
 def logs(lines: int) -> None:
-    """Show the end of the gateway's log files."""
+    """Show the end of the log files of the gateway and of its workers."""
     folder = Home.locate().log
-    files = sorted(folder.glob("gateway*.log"))
+    files = sorted(
+        file for file in folder.glob("*.log") if not file.name.startswith("mcp-") and file.stat().st_size
+    )
     if not files:
         click.echo(f"Nothing has been logged in {folder} yet.")
     for file in files:
@@ -163,13 +193,18 @@ def _running() -> "Endpoint":
 
 
 async def _health(endpoint: "Endpoint") -> "Health":
+    async with _client(endpoint) as gateway:
+        return await gateway.health()
+
+
+def _client(endpoint: "Endpoint") -> "GatewayClient":
+    """A client of this gateway that starts no other."""
     from engine.client import GatewayClient
 
     async def known() -> "Endpoint":
         return endpoint
 
-    async with GatewayClient(known) as gateway:
-        return await gateway.health()
+    return GatewayClient(known)
 
 
 def _print_status(endpoint: "Endpoint", health: "Health") -> None:
@@ -181,10 +216,21 @@ def _print_status(endpoint: "Endpoint", health: "Health") -> None:
     click.echo(f"NPU: {npu}{' (emulated)' if health.npu.emulated else ''}")
     click.echo(f"Memory: {health.memory.rss_bytes / 2**20:,.0f} MiB, up {health.uptime_seconds:,.0f} s\n")
     rows = (
-        (m.id, m.kind, m.state, m.device or "", f"{m.requests:,}", f"{m.tokens:,}", m.detail or "")
+        (
+            m.id,
+            m.kind,
+            m.state,
+            m.device or "",
+            f"{m.rss_bytes / 2**20:,.0f}",
+            f"{m.requests:,}",
+            f"{m.tokens:,}",
+            f"{m.tokens_per_second:.1f}",
+            m.detail or "",
+        )
         for m in health.models
     )
-    _print_table(("model", "kind", "state", "device", "requests", "tokens", "detail"), rows)
+    header = ("model", "kind", "state", "device", "MiB", "requests", "tokens", "tokens/s", "detail")
+    _print_table(header, rows)
 
 
 def _print_embeddings(texts: tuple[str, ...], reply: "RemoteEmbeddings") -> None:

@@ -1,9 +1,10 @@
 """The commands about models on this machine: pull, list, rm, import."""
 
+import asyncio
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
@@ -11,11 +12,15 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from engine.cli.progress import shown_progress
+from engine.errors import ModelSupplyError
 from engine.models import pull as supply
 from engine.models.registry import MODELS, find
 from engine.models.store import InstalledModel, ModelStore
 from engine.settings import Home
-from engine.types import ModelKind
+from engine.types import ModelKind, ModelState
+
+if TYPE_CHECKING:
+    from engine.daemon import Endpoint
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def import_model(file: Path, model_id: str | None) -> None:
 @click.argument("model_id", metavar="ID")
 def rm(model_id: str) -> None:
     """Delete the model ID from this machine, and what an unfinished pull of it left."""
+    _require_unused(model_id)
     freed_bytes = _store().remove(model_id)
     click.echo(f"Removed {model_id}: {decimal(freed_bytes)} freed.")
 
@@ -117,6 +123,30 @@ def _rows(store: ModelStore) -> list[_Row]:
         if spec.id not in shown
     ]
     return rows
+
+
+def _require_unused(model_id: str) -> None:
+    """Windows does not delete the files of a loaded model; elsewhere it would be gone at its next load."""
+    if asyncio.run(_states()).get(model_id) in ("loading", "ready"):
+        raise ModelSupplyError(
+            f"The running gateway uses {model_id}. Run `npu-gateway unload {model_id}` first."
+        )
+
+
+async def _states() -> dict[str, ModelState]:
+    """Of the running gateway's models; empty if none runs."""
+    from engine.client import GatewayClient
+    from engine.daemon import find as find_gateway
+
+    endpoint = await find_gateway(Home.locate())
+    if endpoint is None:
+        return {}
+
+    async def known() -> "Endpoint":
+        return endpoint
+
+    async with GatewayClient(known) as gateway:
+        return {model.id: model.state for model in (await gateway.health()).models}
 
 
 def _store() -> ModelStore:

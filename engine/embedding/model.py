@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,21 @@ from engine.errors import BadInput, EngineError
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
 from engine.settings import Settings
-from engine.types import Device, Embeddings, EmbedRequest, ModelState, NpuStatus
+from engine.types import (
+    Device,
+    DeviceWork,
+    Embeddings,
+    EmbeddingWork,
+    EmbedRequest,
+    ModelState,
+    NpuStatus,
+)
 
 logger = logging.getLogger(__name__)
+
+MAX_CPU_LANES = 4
+"""Batches side by side on the CPU: two with a thread each beat one with two. Beyond so many, the remaining
+cores help the batches that run, so that one long text alone is not left to a single core."""
 
 INLINE_CHARACTERS = 4_000
 """Shorter inputs are tokenised on the event loop (under 1 ms), the others in a thread."""
@@ -40,14 +53,13 @@ class EmbeddingModel:
         assert installed.dimensions is not None
         self.installed = installed
         self.dimensions = installed.dimensions
-        self.requests = 0
-        self.tokens = 0
         self._home = home
         self._tokenizer = TextTokenizer.load(installed.folder, installed.context_tokens)
+        lanes = min(physical_cores(), MAX_CPU_LANES)
         self._cpu = EmbeddingDevice(
             "engine.embedding.worker",
-            [str(installed.folder), "--threads", str(physical_cores()), "--lanes", "1"],
-            lanes=1,
+            [str(installed.folder), "--threads", str(physical_cores()), "--lanes", str(lanes)],
+            lanes=lanes,
             model_id=installed.id,
             log_file=home.log / f"{installed.id}-cpu.log",
             on_change=self._changed,
@@ -119,8 +131,17 @@ class EmbeddingModel:
         return "npu" if self._npu and self._npu.longest() else "cpu"
 
     @property
+    def context_tokens(self) -> int:
+        return self.installed.context_tokens
+
+    @property
     def shares(self) -> Mapping[Device, DeviceShare]:
         return self._batcher.shares
+
+    @property
+    def work(self) -> EmbeddingWork:
+        devices = tuple(DeviceWork(device, **asdict(share)) for device, share in self.shares.items())
+        return EmbeddingWork(self.installed.id, devices, self.cache.hits, self.cache.misses)
 
     @property
     def waiting(self) -> int:
@@ -147,13 +168,10 @@ class EmbeddingModel:
             )
         tokenized = await self._tokenize(request)
         vectors, devices = await self._vectors(tokenized.ids)
-        token_counts = tuple(len(ids) for ids in tokenized.ids)
-        self.requests += 1
-        self.tokens += sum(token_counts)
         return Embeddings(
             model=self.installed.id,
             vectors=shortened(vectors, request.dimensions),
-            token_counts=token_counts,
+            token_counts=tuple(len(ids) for ids in tokenized.ids),
             truncated=tokenized.truncated,
             devices=devices,
             npu_emulated="npu" in devices and self.npu.emulated,

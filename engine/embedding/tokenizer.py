@@ -31,7 +31,10 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
         self._vocabulary_size = self._tokenizer.get_vocab_size()
-        self._cls, self._sep = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        cls, sep = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        assert cls is not None, "not a BERT tokenizer"
+        assert sep is not None, "not a BERT tokenizer"
+        self._cls, self._sep = cls, sep
         self._instruction = self._tokenizer.encode(QUERY_INSTRUCTION, add_special_tokens=False).ids
 
     @classmethod
@@ -60,6 +63,15 @@ class TextTokenizer:
             raise self._too_long(truncated[0], len(bodies[truncated[0]]) + len(instruction) + 2)
         framed = ([self._cls, *instruction, *body[:room], self._sep] for body in bodies)
         return TokenizedBatch(tuple(np.array(ids, dtype=np.int32) for ids in framed), truncated)
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """As encode_batch reads a document, however long or short it is."""
+        body = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [self._cls, *body, self._sep] if add_special else list(body)
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Not the very text: most BERT models know no capitals. Raises BadInput."""
+        return decoded(self._tokenizer, token_ids)
 
     def _bodies(self, inputs: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
         """The ids of each input without [CLS] and [SEP]; never empty."""
@@ -97,6 +109,16 @@ class TextTokenizer:
             actual_tokens=actual_tokens,
             param="input",
         )
+
+
+def decoded(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    """Control tokens written out. Raises BadInput (param "tokens") for an id outside the vocabulary."""
+    size = tokenizer.get_vocab_size()
+    if unknown := [token for token in token_ids if not 0 <= token < size]:
+        raise BadInput(
+            f"{unknown[0]} is no token id of this model; they go from 0 to {size - 1}.", param="tokens"
+        )
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
 
 def _read(file: Path) -> Tokenizer:

@@ -1,6 +1,7 @@
 """Fetches a model in a process of its own, which ends when this coroutine is cancelled."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 from engine.errors import ModelSupplyError
@@ -9,6 +10,8 @@ from engine.models.store import InstalledModel, ModelStore
 from engine.resident import Report
 from engine.workers.messages import LoadFailed, Ready
 from engine.workers.process import WorkerProcess
+
+logger = logging.getLogger(__name__)
 
 
 async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Report) -> InstalledModel:
@@ -27,8 +30,9 @@ async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Rep
 
     def ended(status: int) -> None:
         if not outcome.done():
+            logger.error("fetching %s ended with status %d; its log is %s", model_id, status, log_file)
             outcome.set_exception(
-                ModelSupplyError(f"fetching {model_id} ended with status {status}; its log is {log_file}")
+                ModelSupplyError(f"fetching {model_id} ended with status {status}; see `npu-gateway logs`")
             )
 
     worker = WorkerProcess(

@@ -104,11 +104,14 @@ class Supervisor:
             await process.stop()
 
     def _received(self, message: object) -> None:
+        if self._process is None:  # stopped; a worker that has just loaded its model must not count as ready
+            return
         match message:
             case Ready():
                 self.ready_message = message
                 self._settle("ready", None)
             case LoadFailed(reason):
+                logger.error("%s: %s", self.name, reason)
                 self._settle("failed", reason)
             case _:
                 self._on_message(message)
@@ -116,8 +119,8 @@ class Supervisor:
     def _exited(self, status: int) -> None:
         if self.state in ("unloaded", "failed"):
             return
-        reason = f"the worker process ended with status {status}; its log is {self._log_file}"
-        logger.error("%s: %s", self.name, reason)
+        reason = f"the worker process ended with status {status}; see `npu-gateway logs`"
+        logger.error("%s: its process ended with status %d; its log is %s", self.name, status, self._log_file)
         self._process = None
         self._crashes = [*self._recent_crashes(), time.monotonic()]
         if len(self._crashes) >= 2:

@@ -63,3 +63,21 @@ def test_it_raises_its_own_errors(client: openai.OpenAI) -> None:
     assert (unknown.value.code, unknown.value.type) == ("model_not_found", "invalid_request_error")
     assert wrong.value.param == "temperature"
     assert wrong.value.request_id
+
+
+def test_it_gets_the_same_response_whole_and_streamed(client: openai.OpenAI) -> None:
+    asked = {"model": CHAT, "input": CAPITAL, "temperature": 0, "max_output_tokens": 40}
+    whole = client.responses.create(**asked)
+    *_, last = client.responses.create(**asked, stream=True)
+
+    assert "Paris" in whole.output_text
+    assert last.response.output_text == whole.output_text
+    assert last.response.usage.output_tokens == whole.usage.output_tokens > 0
+
+
+def test_a_parsed_response_fills_a_model_class(client: openai.OpenAI) -> None:
+    answer = client.responses.parse(
+        model=CHAT, input=f"{CAPITAL} Answer in JSON.", text_format=City, temperature=0, max_output_tokens=60
+    )
+
+    assert isinstance(answer.output_parsed, City)

@@ -39,10 +39,12 @@ async def mortal(models_home: Home, tmp_path: Path) -> AsyncGenerator[Engine]:
         yield engine
 
 
-def workers(kind: str) -> list[psutil.Process]:
-    """The worker processes of this test run that hold a model of this kind."""
+def worker(engine: Engine, kind: str) -> psutil.Process:
+    """The process that holds this engine's model; the gateways of other tests have such processes too."""
+    command = f"engine.{kind}.worker {engine.settings.home.models}"
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if f"engine.{kind}.worker" in " ".join(child.cmdline())]
+    (found,) = (child for child in children if command in " ".join(child.cmdline()))
+    return found
 
 
 async def eventually(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
@@ -117,10 +119,10 @@ async def test_chat_knows_the_capital_of_france(engine: Engine) -> None:
 
 async def test_a_killed_embedding_worker_costs_no_request(mortal: Engine) -> None:
     await mortal.embed(EmbedRequest(("warm",)))
-    (worker,) = workers("embedding")[-1:]
+    victim = worker(mortal, "embedding")
     many = asyncio.create_task(mortal.embed(EmbedRequest(tuple(f"text {n} " * 50 for n in range(200)))))
     await eventually(lambda: mortal.health().queue.embedding > 0)
-    worker.kill()
+    victim.kill()
 
     result = await asyncio.wait_for(many, 60)
 
@@ -131,7 +133,7 @@ async def test_a_killed_chat_worker_ends_its_conversations_and_serves_the_next(m
     events = mortal.chat(ChatRequest(COUNT, sampling=GREEDY))
     assert isinstance(await anext(events), ChatStarted)
     assert isinstance(await anext(events), ChatPiece)
-    workers("chat")[-1].kill()
+    worker(mortal, "chat").kill()
 
     with pytest.raises(WorkerCrashed):
         async for _ in events:
@@ -144,12 +146,23 @@ async def test_a_worker_that_crashes_twice_in_a_minute_is_failed_and_says_so(mor
     await mortal.embed(EmbedRequest(("warm",)))
     for _ in range(2):
         await eventually(lambda: mortal.model("bge-small-en-v1.5").state == "ready")
-        workers("embedding")[-1].kill()
+        worker(mortal, "embedding").kill()
         await eventually(lambda: mortal.model("bge-small-en-v1.5").state != "ready")
 
-    with pytest.raises(WorkerFailed, match="twice within a minute"):
+    with pytest.raises(WorkerFailed, match=r"see `npu-gateway logs` \(twice within a minute"):
         await mortal.embed(EmbedRequest(("text",)))
     assert mortal.health().status == "degraded"
+
+
+async def test_the_work_of_an_embedding_model_is_counted(mortal: Engine) -> None:
+    for _ in range(2):
+        await mortal.embed(EmbedRequest(("a cat", "a dog")))
+
+    (work,) = mortal.embedding_work()
+    cpu = work.devices[0]
+    assert (work.model, work.cache_hits, work.cache_misses) == ("bge-small-en-v1.5", 2, 2)
+    assert (cpu.device, cpu.texts, cpu.tokens, cpu.failed_batches) == ("cpu", 2, 8, 0)
+    assert cpu.actual_seconds > 0
 
 
 async def test_closing_a_chat_early_frees_its_place(mortal: Engine) -> None:

@@ -122,6 +122,21 @@ def test_logs_shows_the_end_of_each_log(tmp_path: Path):
     assert done.stdout == f"== {tmp_path / 'log' / 'gateway.log'} ==\ntwo\nthree\n"
 
 
+def test_logs_shows_what_the_workers_said(tmp_path: Path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "gateway.log").write_text("one\n")
+    (tmp_path / "log" / "tiny-cpu.log").write_text("out of memory\n")
+    (tmp_path / "log" / "silent-cpu.log").touch()
+    (tmp_path / "log" / "mcp-12.log").write_text("of another process\n")
+
+    done = run(Home(tmp_path), "logs")
+
+    assert done.stdout == (
+        f"== {tmp_path / 'log' / 'gateway.log'} ==\none\n"
+        f"== {tmp_path / 'log' / 'tiny-cpu.log'} ==\nout of memory\n"
+    )
+
+
 def test_stop_ends_the_gateway_and_says_so(tmp_path: Path):
     home = Home(tmp_path)
     asyncio.run(ensure(home, command=command()))

@@ -1,7 +1,7 @@
 """An engine without models: deterministic, can be held and can fail where a test wants it to."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from engine.engine import Engine
-from engine.errors import ContextTooLong, ModelNotFound
+from engine.errors import BadInput, ContextTooLong, ModelNotFound
 from engine.settings import Home, Settings
 from engine.types import (
     ChatEvent,
@@ -18,7 +18,9 @@ from engine.types import (
     ChatRequest,
     ChatStarted,
     ChatToolCall,
+    DeviceWork,
     Embeddings,
+    EmbeddingWork,
     EmbedRequest,
     Health,
     MemoryStatus,
@@ -47,6 +49,7 @@ class FakeEngine:
 
     admission, reading, writing: while one is not set, a request waits before its first event, before its
     first piece, or after each piece. error: raised by `embed`, and by `chat` at once or after some pieces.
+    detail: of the models that are not ready, by `states`.
     started, ended: set when a request runs, and when it is over, however it ends.
     """
 
@@ -57,11 +60,13 @@ class FakeEngine:
         error: Exception | None = None,
         pieces_before_error: int | None = None,
         states: Mapping[str, ModelState] = MappingProxyType({}),
+        detail: str = "half fetched",
     ) -> None:
         self.pieces = pieces
         self.error = error
         self.pieces_before_error = pieces_before_error
         self.states = states
+        self.detail = detail
         self.requests: list[EmbedRequest | ChatRequest] = []
         self.admission, self.reading, self.writing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         for gate in (self.admission, self.reading, self.writing):
@@ -113,6 +118,10 @@ class FakeEngine:
 
     complete = Engine.complete
 
+    async def codec(self, model: str | None) -> "FakeCodec":
+        self.model(model or CHATTER)
+        return FakeCodec()
+
     def models(self) -> tuple[ModelStatus, ...]:
         return (
             self._status(EMBEDDER, "embedding", context_tokens=CONTEXT, dimensions=DIMENSIONS),
@@ -136,6 +145,10 @@ class FakeEngine:
             queue=QueueStatus(embedding=0, chat=0),
         )
 
+    def embedding_work(self) -> tuple[EmbeddingWork, ...]:
+        cpu = DeviceWork("cpu", 3, 30, 400, 1, 0.5, 0.75)
+        return (EmbeddingWork(EMBEDDER, (cpu,), cache_hits=5, cache_misses=25),)
+
     def _status(
         self, model_id: str, kind: ModelKind, *, context_tokens: int, dimensions: int | None
     ) -> ModelStatus:
@@ -146,13 +159,25 @@ class FakeEngine:
             state=state,
             device="cpu" if state == "ready" else None,
             revision="0123456789abcdef",
-            detail="half fetched" if state == "loading" else None,
+            detail=None if state == "ready" else self.detail,
             context_tokens=context_tokens,
             dimensions=dimensions,
             rss_bytes=0,
             requests=0,
             tokens=0,
         )
+
+
+class FakeCodec:
+    """Its tokens are code points, and 0 in front if wanted."""
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        return [0] * add_special + [ord(character) for character in text]
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        if any(token > 255 for token in token_ids):
+            raise BadInput("Up to 255.", param="tokens")
+        return "".join(map(chr, token_ids))
 
 
 def fake_vector(item: str | tuple[int, ...]) -> list[float]:

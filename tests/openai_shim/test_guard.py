@@ -112,3 +112,48 @@ async def test_without_an_endpoint_the_internal_routes_are_closed(running: Gatew
     reply = await running.http.post("/internal/shutdown", headers={"authorization": "Bearer"})
 
     assert reply.status_code == 401
+
+
+PAGE = {"origin": "http://localhost:3000"}
+ASKS_FIRST = PAGE | {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization",
+}
+
+
+async def test_a_configured_page_may_ask_and_read_the_answer() -> None:
+    configured = settings(cors_origins=("http://localhost:3000",))
+    async with gateway(configured=configured, accepted_keys=("k1",)) as running:
+        preflight = await running.http.options("/v1/embeddings", headers=ASKS_FIRST)
+        headers = PAGE | {"authorization": "Bearer k1"}
+        answer = await running.http.post("/v1/embeddings", json=EMBED, headers=headers)
+        keyless = await running.http.post("/v1/embeddings", json=EMBED, headers=PAGE)
+
+    assert (preflight.status_code, preflight.content) == (204, b"")
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    assert [reply.headers["access-control-allow-origin"] for reply in (preflight, answer, keyless)] == [
+        "http://localhost:3000"
+    ] * 3
+    assert (answer.status_code, keyless.status_code) == (200, 401)
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "null"])
+async def test_no_other_page_may(origin: str) -> None:
+    async with gateway(configured=settings(cors_origins=("http://localhost:3000",))) as running:
+        preflight = await running.http.options("/v1/embeddings", headers=ASKS_FIRST | {"origin": origin})
+        answer = await running.http.post("/v1/embeddings", json=EMBED, headers={"origin": origin})
+
+    assert (preflight.status_code, answer.status_code) == (403, 403)
+    assert "access-control-allow-origin" not in preflight.headers
+
+
+async def test_by_default_no_page_may_ask(running: Gateway) -> None:
+    preflight = await running.http.options("/v1/embeddings", headers=ASKS_FIRST)
+
+    assert preflight.status_code == 403
+
+
+async def test_programs_that_are_no_pages_get_no_cors_headers(running: Gateway) -> None:
+    reply = await running.http.post("/v1/embeddings", json=EMBED)
+
+    assert not [name for name in reply.headers if name.startswith("access-control")]

@@ -1,11 +1,14 @@
 """What Prometheus reads, and what the log keeps."""
 
+import json
 import logging
 import re
+from datetime import datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from openai_shim.log import JsonLines
 from tests.openai_shim.conftest import Gateway, gateway
 from tests.openai_shim.fakes import CHATTER, EMBEDDER
 
@@ -70,6 +73,22 @@ async def test_what_the_engine_knows_is_read_when_asked(running: Gateway) -> Non
     assert counted[f"npu_gateway_model_state{{model={EMBEDDER},state=ready}}"] == 1
 
 
+async def test_what_each_device_did_for_a_model_can_be_read(running: Gateway) -> None:
+    counted = await samples(running)
+
+    on_cpu = f"{{device=cpu,model={EMBEDDER}}}"
+    assert {name: value for name, value in counted.items() if name.startswith("npu_gateway_embedding_")} == {
+        f"npu_gateway_embedding_batches_total{on_cpu}": 3,
+        f"npu_gateway_embedding_texts_total{on_cpu}": 30,
+        f"npu_gateway_embedding_tokens_total{on_cpu}": 400,
+        f"npu_gateway_embedding_failed_batches_total{on_cpu}": 1,
+        f"npu_gateway_embedding_expected_seconds_total{on_cpu}": 0.5,
+        f"npu_gateway_embedding_actual_seconds_total{on_cpu}": 0.75,
+        f"npu_gateway_embedding_cache_total{{model={EMBEDDER},outcome=hit}}": 5,
+        f"npu_gateway_embedding_cache_total{{model={EMBEDDER},outcome=miss}}": 25,
+    }
+
+
 async def test_each_request_leaves_one_line_without_its_content(
     running: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,3 +98,23 @@ async def test_each_request_leaves_one_line_without_its_content(
     (line,) = [record.message for record in caplog.records if record.name == "openai_shim.access"]
     pattern = rf"{reply.headers['x-request-id']} POST /v1/chat/completions 200 \d+\.\dms"
     assert re.fullmatch(pattern, line)
+
+
+async def test_as_json_each_line_has_its_facts_as_fields(
+    running: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="openai_shim.access"):
+        reply = await running.http.get("/v1/models")
+
+    (record,) = [record for record in caplog.records if record.name == "openai_shim.access"]
+    line = json.loads(JsonLines().format(record))
+    assert line.pop("milliseconds") >= 0
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {
+        "level": "INFO",
+        "logger": "openai_shim.access",
+        "request_id": reply.headers["x-request-id"],
+        "method": "GET",
+        "path": "/v1/models",
+        "status": 200,
+    }

@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 from openai_shim.embedding_requests import EmbeddingRequest
 from openai_shim.generation_requests import ChatCompletionRequest, CompletionRequest
 from openai_shim.openapi import document
+from openai_shim.response_requests import ResponseRequest
+from openai_shim.token_routes import DetokenizeRequest, TokenizeRequest
 from tests.openai_shim.conftest import Gateway
 from tests.openai_shim.fakes import CHATTER, EMBEDDER
 
@@ -75,6 +77,9 @@ KNOWN_FIELDS = {
     "/v1/chat/completions": (ChatCompletionRequest, CHAT),
     "/v1/completions": (CompletionRequest, {"prompt": "Hello"}),
     "/v1/embeddings": (EmbeddingRequest, {"input": "Hello"}),
+    "/v1/responses": (ResponseRequest, {"input": "Hello"}),
+    "/tokenize": (TokenizeRequest, {"content": "Hello"}),
+    "/detokenize": (DetokenizeRequest, {"tokens": [72]}),
 }
 
 

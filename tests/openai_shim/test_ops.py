@@ -38,7 +38,7 @@ async def test_ready_means_that_texts_can_be_embedded() -> None:
     ("state", "message"),
     [
         ("loading", "tiny-embedder is loading: half fetched."),
-        ("failed", "tiny-embedder is failed."),
+        ("failed", "tiny-embedder is failed: half fetched."),
     ],
 )
 async def test_unready_says_what_is_missing_and_when_to_ask_again(state: str, message: str) -> None:

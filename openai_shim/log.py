@@ -1,0 +1,56 @@
+"""Where the gateway's log goes, and how its lines look."""
+
+import json
+import logging
+import logging.handlers
+from datetime import UTC, datetime
+
+from engine.settings import Settings
+
+LOG_BYTES = 5_000_000
+
+access = logging.getLogger("openai_shim.access")
+
+
+def log_to_file(settings: Settings) -> None:
+    """Everything goes to gateway.log, and warnings also to stderr."""
+    folder = settings.home.log
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    file = logging.handlers.RotatingFileHandler(
+        folder / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
+    )
+    file.setFormatter(JsonLines() if settings.log_json else plain)
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(plain)
+    logging.basicConfig(level=logging.INFO, handlers=[file, screen])
+
+
+def log_access(request_id: str, method: str, path: str, status: int, milliseconds: float) -> None:
+    """One line for each request that was answered, without anything of what was asked."""
+    facts = {
+        "request_id": request_id,
+        "method": method,
+        "path": path,
+        "status": status,
+        "milliseconds": round(milliseconds, 1),
+    }
+    line = "%(request_id)s %(method)s %(path)s %(status)d %(milliseconds).1fms"
+    access.info(line, facts, extra={"facts": facts})
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; those of the access log have their facts as fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+        }
+        facts = getattr(record, "facts", None)
+        line |= facts if facts is not None else {"message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
