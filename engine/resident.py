@@ -1,4 +1,4 @@
-"""One model from the moment somebody wants it until its memory is given back."""
+"""One stay of a model in memory, from the moment somebody wants it until the memory is given back."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,6 @@ Report = Callable[[str | None], None]
 class LoadedModel(Protocol):
     """What an embedding model and a chat model have in common."""
 
-    requests: int
-    tokens: int
-
     @property
     def state(self) -> ModelState: ...
 
@@ -31,6 +28,9 @@ class LoadedModel(Protocol):
 
     @property
     def device(self) -> Device: ...
+
+    @property
+    def context_tokens(self) -> int: ...
 
     def rss_bytes(self) -> int: ...
 

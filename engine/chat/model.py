@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
-from engine.chat.messages import Called, Cancel, Finished, Generate, Piece, Refused, Started
+from engine.chat.messages import Called, Cancel, ChatReady, Finished, Generate, Piece, Refused, Started
 from engine.errors import EngineError, WorkerCrashed
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
+from engine.settings import Settings
 from engine.types import (
     ChatEvent,
     ChatFinished,
@@ -26,15 +26,16 @@ from engine.workers.supervisor import Supervisor
 class ChatModel:
     """Owns the worker; `async with ChatModel.open(...)`."""
 
-    def __init__(self, installed: InstalledModel, *, log_folder: Path) -> None:
+    def __init__(self, installed: InstalledModel, settings: Settings) -> None:
         self.installed = installed
-        self.requests = 0
-        self.tokens = 0
+        arguments = ["--threads", str(physical_cores()), "--kv-bytes", str(settings.chat_kv_mb << 20)]
+        if settings.chat_context_tokens is not None:
+            arguments += ["--context-tokens", str(settings.chat_context_tokens)]
         self._worker = Supervisor(
             installed.id,
             "engine.chat.worker",
-            [str(installed.folder), "--threads", str(physical_cores())],
-            log_file=log_folder / f"{installed.id}.log",
+            [str(installed.folder), *arguments],
+            log_file=settings.home.log / f"{installed.id}.log",
             on_message=self._received,
             on_change=self._changed,
         )
@@ -43,8 +44,8 @@ class ChatModel:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, installed: InstalledModel, *, log_folder: Path) -> AsyncGenerator["ChatModel"]:
-        model = cls(installed, log_folder=log_folder)
+    async def open(cls, installed: InstalledModel, settings: Settings) -> AsyncGenerator["ChatModel"]:
+        model = cls(installed, settings)
         model._worker.start()
         try:
             yield model
@@ -62,6 +63,12 @@ class ChatModel:
     @property
     def device(self) -> Device:
         return "cpu"
+
+    @property
+    def context_tokens(self) -> int:
+        """What the settings and the memory for keys and values leave of it, once the model is loaded."""
+        ready = self._worker.ready_message
+        return ready.context_tokens if isinstance(ready, ChatReady) else self.installed.context_tokens
 
     async def ready(self) -> None:
         """Wait until the model is loaded. Raises WorkerFailed when it never will be."""
@@ -83,7 +90,6 @@ class ChatModel:
         request_id = next(self._ids)
         replies = self._open[request_id] = asyncio.Queue()
         self._worker.send(Generate(request_id, request))
-        self.requests += 1
         ended = False
         try:
             while not ended:
@@ -96,7 +102,6 @@ class ChatModel:
                         yield ChatToolCall(call)
                     case Finished(finish_reason=finish_reason, usage=usage):
                         ended = True
-                        self.tokens += usage.prompt_tokens + usage.completion_tokens
                         yield ChatFinished(finish_reason, usage)
                     case Refused(error=error):
                         ended = True

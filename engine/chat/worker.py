@@ -28,16 +28,13 @@ from engine.workers.messages import LoadFailed
 
 Inbox = queue.SimpleQueue[Generate | Cancel]
 
-DEFAULT_KV_BYTES = 1536 << 20
-"""2,048 tokens of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context-tokens", type=int)
-    parser.add_argument("--kv-bytes", type=int, default=DEFAULT_KV_BYTES)
+    parser.add_argument("--kv-bytes", type=int, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     channel = inherited_channel()

@@ -78,7 +78,8 @@ def text_of(request_id: int, replies: list[Reply]) -> str:
 @contextmanager
 def chat_worker(folder: Path, *arguments: str) -> Iterator[ChatWorker]:
     """Killed at the end if it still runs."""
-    command = [sys.executable, "-m", "engine.chat.worker", str(folder), "--threads", "2", *arguments]
+    fixed = [str(folder), "--threads", "2", "--kv-bytes", str(1536 << 20)]  # the last of a kind counts
+    command = [sys.executable, "-m", "engine.chat.worker", *fixed, *arguments]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

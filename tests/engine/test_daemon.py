@@ -63,6 +63,15 @@ def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_liv
     assert read(home) is None
 
 
+def test_an_endpoint_file_from_before_certificates_is_still_read(home: Home):
+    with claim(home, HOST, 0, auto_started=True) as claimed:
+        shown = json.loads(endpoint_file(home).read_text())
+        del shown["certificate"]
+        endpoint_file(home).write_text(json.dumps(shown))
+
+        assert read(home) == claimed.endpoint
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows protects the user's profile folder instead")
 def test_only_this_user_may_read_the_endpoint_file(home: Home):
     with claim(home, HOST, 0, auto_started=True):

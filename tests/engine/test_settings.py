@@ -1,0 +1,47 @@
+"""What config.toml may say about chat models and their memory."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput
+from engine.settings import Settings
+
+
+def load(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("NPU_GATEWAY_HOME", str(folder))
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    return Settings.load()
+
+
+def test_the_file_sets_keep_alive_context_and_kv_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "keep_alive_minutes = 5\nchat_context_tokens = 1024\nchat_kv_mb = 512"
+    settings = load(tmp_path, text, monkeypatch)
+
+    assert (settings.keep_alive_minutes, settings.chat_context_tokens, settings.chat_kv_mb) == (5, 1024, 512)
+
+
+def test_keep_alive_may_be_a_part_of_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(tmp_path, "keep_alive_minutes = 0.5", monkeypatch).keep_alive_minutes == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("keep_alive_minutes = -1", "keep_alive_minutes must be 0 or more"),
+        ("keep_alive_minutes = inf", "keep_alive_minutes must be 0 or more"),
+        ("keep_alive_minutes = nan", "keep_alive_minutes must be 0 or more"),
+        ("keep_alive_minutes = true", "keep_alive_minutes must be a number"),
+        ('keep_alive_minutes = "5m"', "keep_alive_minutes must be a number"),
+        ("chat_kv_mb = 0", "chat_kv_mb must be 192 or more"),
+        ("chat_kv_mb = 0.5", "chat_kv_mb must be a whole number"),
+        ("chat_context_tokens = 255", "chat_context_tokens must be 256 or more"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        load(tmp_path, text, monkeypatch)
