@@ -44,7 +44,7 @@ async def test_short_golden_texts_run_on_the_npu_and_say_so(
 async def test_forty_ragged_texts_each_get_their_own_vector(
     bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stock graphs give rows of a batch each other's positions on the NPU: only a look at every row shows it."""
+    """A stock graph gives wrong rows on the NPU at batch sizes above 1: only a look at every row shows it."""
     monkeypatch.setenv("NPU_GATEWAY_EMULATE_NPU", "1")
     if find_npu().npu is None:
         pytest.skip("the HTP emulator is part of the x86-64 Linux wheel only")
