@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -12,9 +13,10 @@ from mcp.client import Client
 
 from engine.cli import cli
 from engine.daemon.endpoint import read
-from engine.settings import Home
+from engine.settings import Home, Settings
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def snippet(language: str) -> str:
@@ -56,3 +58,20 @@ def test_every_command_it_names_exists() -> None:
 
     assert named - set(cli.list_commands(click.Context(cli))) == set()
     assert len(named) >= 14
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    page = (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    documented = set()
+    for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE):
+        documented.update(re.findall(r"`(\w+)`", row))
+
+    assert documented == {field.name for field in fields(Settings)} - {"home"}
+
+
+def test_every_page_that_a_document_links_to_is_there() -> None:
+    pages = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    pages += (PROJECT / "docs").glob("*.md")
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
