@@ -371,6 +371,35 @@ def test_wrong_numbers_from_the_device_are_a_fault_that_a_rebuild_can_end(
     assert embedder.run([[101, 2028, 102]]).shape == (1, 384)
 
 
+class Aging(QnnSession):
+    """Right for the two runs of the gate and two more; then it answers every text with the same vector."""
+
+    def __init__(self, session: QnnSession) -> None:
+        self._sound = session
+        self._runs = 0
+
+    def run(self, token_ids: Sequence[TokenIds]) -> NDArray[np.float32]:
+        self._runs += 1
+        vectors = self._sound.run(token_ids)
+        return vectors if self._runs <= 4 else np.eye(*vectors.shape, dtype=np.float32)
+
+
+def test_a_device_that_begins_to_compute_wrongly_is_found_out(
+    compiled: Path, bge_folder: Path, npu: Npu
+) -> None:
+    sessions = Sessions(Aging)
+    cache = ContextCache(compiled, bge_folder, npu, compiler=NO_COMPILER)
+    embedder = NpuEmbedder(npu, cache, open_session=sessions, runs_between_checks=3)
+    embedder.prepare(SINGLE)
+    for _ in range(2):
+        embedder.run([[101, 2028, 102]])
+
+    with pytest.raises(NpuFault, match="cosine") as caught:
+        embedder.run([[101, 2028, 102]])
+
+    assert caught.value.bucket == SINGLE
+
+
 def test_a_rebuild_that_fails_is_a_fault(compiled: Path, bge_folder: Path, npu: Npu) -> None:
     sessions = Sessions()
     cache = ContextCache(compiled, bge_folder, npu, compiler=NO_COMPILER)
