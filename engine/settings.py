@@ -18,6 +18,7 @@ from engine.errors import BadInput
 
 DeviceChoice = Literal["auto", "npu", "cpu"]
 TokenInputs = Literal["cl100k", "native", "reject"]
+LogLevel = Literal["info", "debug"]
 LongInputs = Literal["error", "truncate"]
 LEAST_KV_MB = 192
 LEAST_CONTEXT_TOKENS = 256
@@ -87,6 +88,8 @@ class Settings:
     tls_certificate: str | None = None
     """A PEM file, with the whole chain; with tls_key, the gateway speaks HTTPS. Relative to the home."""
     tls_key: str | None = None
+    log_level: LogLevel = "info"
+    """"debug" also logs where each batch of texts ran, and the expected and real time of it."""
     log_json: bool = False
     """Write gateway.log as one JSON object a line."""
     strict: bool = False
@@ -110,6 +113,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.device not in get_args(DeviceChoice):
             raise BadInput(f"device = {self.device!r}: choose auto, npu or cpu.", param="device")
+        if self.log_level not in get_args(LogLevel):
+            raise BadInput(f"log_level = {self.log_level!r}: choose info or debug.", param="log_level")
         if self.token_inputs not in get_args(TokenInputs):
             raise BadInput(
                 f"token_inputs = {self.token_inputs!r}: choose cl100k, native or reject.",
@@ -203,6 +208,7 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
         "cors_origins": (list, "a list of texts"),
         "tls_certificate": (str, "text"),
         "tls_key": (str, "text"),
+        "log_level": (str, "text"),
         "log_json": (bool, "true or false"),
         "strict": (bool, "true or false"),
         "embedding_cache_mb": (int, "a whole number"),

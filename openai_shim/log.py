@@ -25,6 +25,7 @@ def log_to_file(settings: Settings) -> None:
     screen.setLevel(logging.WARNING)
     screen.setFormatter(plain)
     logging.basicConfig(level=logging.INFO, handlers=[file, screen])
+    logging.getLogger("engine").setLevel(settings.log_level.upper())
 
 
 def log_access(request_id: str, method: str, path: str, status: int, milliseconds: float) -> None:

@@ -19,8 +19,8 @@ from engine.embedding.npu.session import BucketSession, QnnSession
 
 logger = logging.getLogger(__name__)
 
-MEMORY_BUDGET_BYTES = 384 * 2**20
-"""Holds the five single-text buckets of BGE small, 65 MiB each."""
+MEMORY_BUDGET_BYTES = 576 * 2**20
+"""Holds the five single-text buckets of BGE small and three larger ones, 65 MiB each."""
 
 RUNS_BETWEEN_CHECKS = 1000
 """A device that begins to compute wrongly gives no other sign. The gate costs two runs, so 0.2 %."""
@@ -87,6 +87,12 @@ class NpuEmbedder:
             except NpuFault as fault:
                 logger.warning("The NPU's %s bucket is disabled: %s", bucket, fault)
                 self._disable(bucket, str(fault))
+
+    def withdraw(self, bucket: Bucket) -> None:
+        """Send no more texts to a bucket, and give its memory back."""
+        with self._device:
+            self._loaded.pop(bucket, None)
+            self._available.pop(bucket, None)
 
     def rebuild(self, bucket: Bucket) -> None:
         """Open an available bucket's session anew, after a fault. Raises NpuFault."""

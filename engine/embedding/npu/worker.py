@@ -20,10 +20,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from engine.embedding.messages import BatchDone, BatchFailed, NpuBuckets, NpuReady, RunBatch
-from engine.embedding.npu.buckets import BUCKETS, NpuFault
+from engine.embedding.npu.buckets import BUCKETS, Bucket, NpuFault
 from engine.embedding.npu.contexts import ContextCache
 from engine.embedding.npu.device import Npu, find_npu
 from engine.embedding.npu.embedder import NpuEmbedder
+from engine.embedding.npu.gain import LARGER_BUCKETS, MIN_GAIN, gain
 from engine.workers.channel import Channel, inherited_channel
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ def main() -> None:
         return
     embedder = NpuEmbedder(search.npu, ContextCache(arguments.contexts, arguments.folder, search.npu))
     channel.send(NpuReady(search.status, identity_of(search.npu)))
-    threading.Thread(target=_prepare, args=(channel, embedder), daemon=True).start()
+    preparation = threading.Thread(
+        target=_prepare, args=(channel, embedder), kwargs={"emulated": search.npu.emulated}, daemon=True
+    )
+    preparation.start()
     _serve(channel, embedder)
 
 
@@ -51,16 +55,39 @@ def identity_of(npu: Npu) -> str:
     return f"{npu.identity}, onnxruntime {onnxruntime.__version__}"
 
 
-def _prepare(channel: Channel, embedder: NpuEmbedder) -> None:
+def _prepare(channel: Channel, embedder: NpuEmbedder, *, emulated: bool) -> None:
     for bucket in BUCKETS:
         embedder.prepare(bucket)
-        channel.send(
-            NpuBuckets(
-                available=tuple(ready.sequence for ready in embedder.available_buckets()),
-                disabled={str(lost): reason for lost, reason in embedder.disabled().items()},
-                preparing=bucket != BUCKETS[-1],
-            )
+        _report(channel, embedder, preparing=True)
+    if not emulated:
+        for bucket in LARGER_BUCKETS:
+            prepare_if_faster(embedder, bucket)
+    _report(channel, embedder, preparing=False)
+
+
+def prepare_if_faster(embedder: NpuEmbedder, bucket: Bucket) -> None:
+    embedder.prepare(bucket)
+    if bucket not in embedder.available_buckets():
+        return
+    try:
+        faster = gain(embedder, bucket)
+    except NpuFault as fault:
+        logger.warning("the %s bucket cannot be measured: %s", bucket, fault)
+        faster = 0.0
+    logger.info("the %s bucket runs %.2f times as fast as its texts one by one", bucket, faster)
+    if faster < MIN_GAIN:
+        embedder.withdraw(bucket)
+
+
+def _report(channel: Channel, embedder: NpuEmbedder, *, preparing: bool) -> None:
+    available = dict.fromkeys(bucket.sequence for bucket in embedder.available_buckets())
+    channel.send(
+        NpuBuckets(
+            available=tuple(sorted(available)),
+            disabled={str(bucket): reason for bucket, reason in embedder.disabled().items()},
+            preparing=preparing,
         )
+    )
 
 
 def _serve(channel: Channel, embedder: NpuEmbedder) -> None:
