@@ -209,9 +209,13 @@ class Completion:
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """What one device has done for one embedding model. The times are of its batches: planned, and real."""
+    """What one device has done for one embedding model. The times are of its batches: planned, and real.
+
+    up_to_tokens: the bucket of the longest text in the batches counted here.
+    """
 
     device: Device
+    up_to_tokens: int
     batches: int
     texts: int
     tokens: int

@@ -117,10 +117,13 @@ _OF_DEVICE = {
 
 def _embedding_families(works: Sequence[EmbeddingWork]) -> Iterator[CounterMetricFamily]:
     for name, meaning in _OF_DEVICE.items():
-        family = CounterMetricFamily(f"npu_gateway_embedding_{name}", meaning, labels=["model", "device"])
+        family = CounterMetricFamily(
+            f"npu_gateway_embedding_{name}", meaning, labels=["model", "device", "up_to_tokens"]
+        )
         for work in works:
             for done in work.devices:
-                family.add_metric([work.model, done.device], getattr(done, name))
+                labels = [work.model, done.device, str(done.up_to_tokens)]
+                family.add_metric(labels, getattr(done, name))
         yield family
     cache = CounterMetricFamily(
         "npu_gateway_embedding_cache", "Texts looked up.", labels=["model", "outcome"]

@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -75,7 +75,7 @@ class Text:
 
 @dataclass
 class DeviceShare:
-    """What one device has done. The two times of its batches tell how well the costs predict."""
+    """What one device has done with batches of one bucket. The two times tell how well the costs predict."""
 
     batches: int = 0
     texts: int = 0
@@ -111,7 +111,7 @@ class Batcher:
         self._waiting: Counter[int] = Counter()
         self._arrivals = itertools.count()
         self._lanes = [(device, asyncio.Event()) for device in devices for _ in range(device.lanes)]
-        self.shares: dict[Device, DeviceShare] = {device.device: DeviceShare() for device in devices}
+        self.shares: defaultdict[tuple[Device, int], DeviceShare] = defaultdict(DeviceShare)
 
     @property
     def waiting(self) -> int:
@@ -208,7 +208,7 @@ class Batcher:
     def _account(
         self, device: EmbeddingDevice, lengths: Sequence[int], expected: float, actual: float
     ) -> None:
-        share = self.shares[device.device]
+        share = self.shares[device.device, bucket(max(lengths))]
         share.batches += 1
         share.texts += len(lengths)
         share.tokens += sum(lengths)
@@ -226,7 +226,7 @@ class Batcher:
         don't count: after the first one it takes no texts for some minutes.
         """
         logger.warning("a batch of %d texts failed: %s", len(batch), error)
-        self.shares[device.device].failed_batches += 1
+        self.shares[device.device, bucket(batch[-1].length)].failed_batches += 1
         for text in batch:
             text.attempts += device.device == "cpu"
             if text.request.done.done():

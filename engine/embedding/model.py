@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding.batcher import Batcher, DeviceShare
+from engine.embedding.batcher import Batcher
 from engine.embedding.cache import VectorCache
 from engine.embedding.calibration import CalibrationFile, measure
 from engine.embedding.costs import CostTable
@@ -135,12 +135,9 @@ class EmbeddingModel:
         return self.installed.context_tokens
 
     @property
-    def shares(self) -> Mapping[Device, DeviceShare]:
-        return self._batcher.shares
-
-    @property
     def work(self) -> EmbeddingWork:
-        devices = tuple(DeviceWork(device, **asdict(share)) for device, share in self.shares.items())
+        shares = sorted(self._batcher.shares.items())
+        devices = tuple(DeviceWork(device, tokens, **asdict(share)) for (device, tokens), share in shares)
         return EmbeddingWork(self.installed.id, devices, self.cache.hits, self.cache.misses)
 
     @property

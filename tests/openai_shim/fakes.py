@@ -146,7 +146,7 @@ class FakeEngine:
         )
 
     def embedding_work(self) -> tuple[EmbeddingWork, ...]:
-        cpu = DeviceWork("cpu", 3, 30, 400, 1, 0.5, 0.75)
+        cpu = DeviceWork("cpu", 32, 3, 30, 400, 1, 0.5, 0.75)
         return (EmbeddingWork(EMBEDDER, (cpu,), cache_hits=5, cache_misses=25),)
 
     def _status(
