@@ -85,6 +85,12 @@ class DeviceShare:
     actual_seconds: float = 0.0
 
 
+def _fail(batch: Sequence[Text], error: Exception) -> None:
+    for text in batch:
+        if not text.request.done.done():
+            text.request.done.set_exception(error)
+
+
 _by_order = attrgetter("order")
 _by_length = attrgetter("length")
 
@@ -180,7 +186,11 @@ class Batcher:
     async def _serve(self, device: EmbeddingDevice, wake: asyncio.Event) -> None:
         while True:
             while batch := self.next_batch(device):
-                await self._run(device, batch)
+                try:
+                    await self._run(device, batch)
+                except Exception as error:
+                    logger.exception("a bug failed a batch of %d texts; the lane goes on", len(batch))
+                    _fail(batch, error)
             self._refuse_if_hopeless()
             await wake.wait()
             wake.clear()
@@ -233,9 +243,11 @@ class Batcher:
                 continue
             if text.attempts < MAX_ATTEMPTS:
                 text.taken = False
+                with contextlib.suppress(ValueError):  # it has left its request's list or not, by its length
+                    text.request.waiting.remove(text)
                 self._enqueue(text.request, [text])
             else:
-                text.request.done.set_exception(error)
+                _fail([text], error)
 
     def _enqueue(self, request: Request, texts: Sequence[Text]) -> None:
         for text in texts:

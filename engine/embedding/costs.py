@@ -24,7 +24,10 @@ def bucket(length: int) -> int:
 
 
 class CostTable:
-    """The costs of one device. The correction is kept apart for the time in which chat decodes on the CPU."""
+    """The costs of one device, for some of LENGTHS.
+
+    What later runs teach is kept apart for the time in which chat decodes on the CPU.
+    """
 
     def __init__(self, costs: Mapping[int, Cost]) -> None:
         self.costs = dict(costs)
@@ -32,17 +35,21 @@ class CostTable:
 
     def batch_seconds(self, lengths: Sequence[int], *, chat_active: bool) -> float:
         """Expected time of one batch; `lengths` in tokens, not empty."""
-        longest = max(lengths)
-        further = sum(self.costs[bucket(length)].next_seconds for length in lengths)
-        further -= self.costs[bucket(longest)].next_seconds
-        return (self.costs[bucket(longest)].first_seconds + further) * self._correction[chat_active]
+        first = self._cost(max(lengths))
+        further = sum(self._cost(length).next_seconds for length in lengths) - first.next_seconds
+        return (first.first_seconds + further) * self._correction[chat_active]
 
     def backlog_seconds(self, waiting: Mapping[int, int], *, chat_active: bool) -> float:
-        """Expected time for so many texts of each bucket; those without a cost don't count."""
-        known = ((self.costs[size], count) for size, count in waiting.items() if size in self.costs)
-        return sum(cost.next_seconds * count for cost, count in known) * self._correction[chat_active]
+        """Expected time for so many texts of each bucket."""
+        seconds = sum(self._cost(size).next_seconds * count for size, count in waiting.items())
+        return seconds * self._correction[chat_active]
 
     def learn(self, expected_seconds: float, actual_seconds: float, *, chat_active: bool) -> None:
         ratio = actual_seconds / expected_seconds
         before = self._correction[chat_active]
         self._correction[chat_active] = before * ratio**LEARNING_RATE
+
+    def _cost(self, length: int) -> Cost:
+        """Of the shortest measured length that holds the text: an NPU may lack a graph for some of them."""
+        longer = [size for size in self.costs if size >= length]
+        return self.costs[min(longer, default=max(self.costs))]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.embedding.batcher import Batcher
 from engine.embedding.cache import VectorCache
 from engine.embedding.calibration import CalibrationFile, measure
-from engine.embedding.costs import CostTable
+from engine.embedding.costs import LENGTHS, CostTable
 from engine.embedding.device import EmbeddingDevice
 from engine.embedding.npu_device import NpuDevice
 from engine.embedding.tokenizer import TextTokenizer, TokenizedBatch
@@ -223,9 +223,9 @@ class EmbeddingModel:
     async def _measure_missing(self, npu: NpuDevice, file: CalibrationFile) -> None:
         known = {name: dict(costs) for name, costs in file.read().items()}
         devices: tuple[EmbeddingDevice, ...] = (self._cpu, npu)
-        for length in npu.available:
-            for device in devices:
-                costs = known.setdefault(device.device, {})
+        for device, lengths in zip(devices, (LENGTHS, npu.available), strict=True):
+            costs = known.setdefault(device.device, {})
+            for length in lengths:
                 if length not in costs:
                     costs[length] = await measure(device, length)
                     file.write(known)

@@ -12,7 +12,7 @@ from engine.embedding import batcher as batcher_module
 from engine.embedding.batcher import BATCH_TOKENS, Batcher
 from engine.embedding.costs import Cost, CostTable
 from engine.embedding.device import DeviceFailed
-from engine.errors import EngineError, Overloaded
+from engine.errors import Overloaded
 from engine.types import Device
 from engine.workers.supervisor import WorkerFailed
 
@@ -30,7 +30,7 @@ class ManualDevice:
         self.usable_tokens = 512
         self.expected_seconds = 0.0
         self.batches: asyncio.Queue[list[int]] = asyncio.Queue()
-        self.outcomes: asyncio.Queue[EngineError | None] = asyncio.Queue()
+        self.outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
         self.worker = ReadyWorker()
 
     def longest(self) -> int:
@@ -55,7 +55,7 @@ class ManualDevice:
             raise error
         return np.array([[length] for length in lengths], dtype=np.float32)
 
-    def release(self, error: EngineError | None = None) -> None:
+    def release(self, error: Exception | None = None) -> None:
         self.outcomes.put_nowait(error)
 
     async def batch(self) -> list[int]:
@@ -267,6 +267,40 @@ async def test_a_forced_device_takes_what_it_can_and_the_other_what_is_too_long_
 
         await asyncio.wait_for(task, WAIT_SECONDS)
         assert (await cpu.batch(), await npu.batch()) == ([300], [10])
+
+
+async def test_texts_of_lengths_that_were_not_measured_count_as_the_nearest_measured_one() -> None:
+    """An NPU without its longest graph leaves such texts to the CPU, whose table may be shorter too."""
+    short = CostTable({32: Cost(0.001, 0.001)})
+    async with running_two(cpu=short, npu=short) as (batcher, cpu, npu):
+        npu.usable_tokens = 64
+        task = asyncio.create_task(devices_of(batcher, 500))
+        cpu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
+
+
+async def test_a_bug_in_a_device_fails_its_batch_and_not_the_next_one() -> None:
+    async with running() as (batcher, device):
+        device.release(ZeroDivisionError("bug"))
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
+        device.release()
+
+        assert await asyncio.wait_for(embed(batcher, 6), WAIT_SECONDS) == [6.0]
+
+
+async def test_texts_of_a_failed_batch_stand_in_line_once() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 5, 6, 300))
+        await device.batch()
+        device.release(DeviceFailed("first try"))
+        again = await device.batch()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert again == [300]
+        assert batcher.waiting == 0
 
 
 async def test_no_request_fails_because_of_the_npu() -> None:

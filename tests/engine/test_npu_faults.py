@@ -1,6 +1,7 @@
 """What callers see of an NPU that fails, with the real CPU model beside it."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -74,6 +75,24 @@ async def test_a_faulty_npu_costs_no_request_and_is_used_again_when_it_works(
     assert health.models[0].detail is not None
     assert "out of order" in health.models[0].detail
     assert recovered.vectors[0, 0] == 1.0
+
+
+async def test_left_to_itself_the_engine_measures_both_devices_and_takes_the_faster_one(
+    bge_home: Home, broken: Callable[[str], Path]
+) -> None:
+    """The made-up NPU answers at once, so every text is faster there."""
+    broken("fails").touch()
+    async with Engine.start(Settings(bge_home, embedding_cache_mb=0)) as engine:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (result := await engine.embed(TEXT)).devices != ("npu",):
+                await asyncio.sleep(0.05)
+        measured = json.loads((bge_home.contexts / "calibration-bge-small-en-v1.5.json").read_text("utf-8"))
+
+    assert result.vectors[0, 0] == 1.0
+    assert {device: sorted(costs, key=int) for device, costs in measured["costs"].items()} == {
+        "cpu": ["32", "64", "128", "256", "512"],
+        "npu": ["32", "64", "128", "256", "512"],
+    }
 
 
 async def test_without_an_npu_a_forced_one_is_served_by_the_cpu_and_said_to_be_degraded(
