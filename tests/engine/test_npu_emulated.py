@@ -17,14 +17,18 @@ from engine.types import EmbedRequest
 GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "bge-golden.json").read_text(encoding="utf-8"))
 
 
-async def test_short_golden_texts_run_on_the_npu_and_say_so(
-    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def home(bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """With the embedding model, where the NPU is emulated."""
     monkeypatch.setenv("NPU_GATEWAY_EMULATE_NPU", "1")
     if find_npu().npu is None:
         pytest.skip("the HTP emulator is part of the x86-64 Linux wheel only")
     home = Home(tmp_path / "home")
     shutil.copytree(bge_folder, home.models / bge_folder.name)
+    return home
+
+
+async def test_short_golden_texts_run_on_the_npu_and_say_so(home: Home) -> None:
     items = [item for item in GOLDEN["items"] if item["tokens"] <= 32][:4]
     expected = np.array([np.frombuffer(base64.b64decode(i["vector_f32_base64"]), np.float32) for i in items])
 
@@ -41,15 +45,8 @@ async def test_short_golden_texts_run_on_the_npu_and_say_so(
 
 
 @pytest.mark.slow  # two minutes of emulation on an idle machine
-async def test_forty_ragged_texts_each_get_their_own_vector(
-    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_forty_ragged_texts_each_get_their_own_vector(home: Home) -> None:
     """A stock graph gives wrong rows on the NPU at batch sizes above 1: only a look at every row shows it."""
-    monkeypatch.setenv("NPU_GATEWAY_EMULATE_NPU", "1")
-    if find_npu().npu is None:
-        pytest.skip("the HTP emulator is part of the x86-64 Linux wheel only")
-    home = Home(tmp_path / "home")
-    shutil.copytree(bge_folder, home.models / bge_folder.name)
     texts = tuple(f"Text {n} is about {'very ' * (n % 20)}different things: {n * n}." for n in range(40))
 
     async with Engine.start(Settings(home, device="cpu")) as engine:
