@@ -70,7 +70,8 @@ def make(folder: Path) -> None:
         tokens = read_special_tokens(file)
         write_tokenizer(file, tokens, folder)
     write_genai_config(PHI3_MINI_4K, tokens, MODEL_FILE, folder)
-    write_graph(PHI3_MINI_4K, _random_weights(), lambda _: precision_of(PARAMETERS, {"F16"}), folder)
+    precision = precision_of(PARAMETERS, {"F16"})
+    write_graph(PHI3_MINI_4K, _random_weights(), lambda _: precision, folder, prune_head=False)
 
 
 def _random_weights() -> Weights:

@@ -107,6 +107,9 @@ class Settings:
     of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""
     chat_context_tokens: int | None = None
     """Longest conversation of a chat model; None for as long as the model and chat_kv_mb allow."""
+    chat_speculation: bool = False
+    """Let the chat model check guesses at several tokens in one step: faster where answers repeat the prompt,
+    but their last digits, and so now and then their words, differ from those without it."""
     allowed_hosts: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -217,6 +220,7 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
         "keep_alive_minutes": (float, "a number"),
         "chat_kv_mb": (int, "a whole number"),
         "chat_context_tokens": (int, "a whole number"),
+        "chat_speculation": (bool, "true or false"),
         "allowed_hosts": (list, "a list of names"),
         "aliases": (dict, "a table of names"),
     }

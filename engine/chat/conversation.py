@@ -1,5 +1,6 @@
 """One request on its way from the prompt to the last piece of the answer."""
 
+import time
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from engine.chat.grammar import Grammar
 from engine.chat.messages import Called, Finished, Piece, Reply
 from engine.chat.runtime import Logits
 from engine.chat.sampling import Sampler, log_softmax
+from engine.chat.speculation import PromptLookup
 from engine.chat.stopping import StopFinder
 from engine.chat.tools import CallReader
 from engine.chat.vocabulary import TextStream, Vocabulary
@@ -32,6 +34,7 @@ class Conversation:
         end_tokens: Collection[int],
         grammar: Grammar | None = None,
         reads_calls: bool = False,
+        speculates: bool = False,
     ) -> None:
         """Raises BadInput."""
         if unknown := [token for token, _ in sampling.logit_bias if token not in vocabulary]:
@@ -42,16 +45,29 @@ class Conversation:
         self.limit = min(wanted, context_tokens)
         self.cached_tokens: int | None = None
         self.finished = False
+        self._arrived_at = time.monotonic()
+        self._queue_seconds = 0.0
         self._prompt_tokens = len(prompt)
         self._vocabulary = vocabulary
         self._end_tokens = end_tokens
         self._grammar = grammar
         self._sampler = Sampler(sampling, prompt)
+        self._lookup = PromptLookup() if speculates else None
         self._text = TextStream(vocabulary)
         self._calls = CallReader() if reads_calls else None
         self._stops = StopFinder(sampling.stop)
         self._top_logprobs = sampling.top_logprobs
         self._untold: list[ChosenLogprob] = []  # of tokens whose text has not been released yet
+
+    def begin(self, cached_tokens: int) -> None:
+        """It has got a place. cached_tokens: of the prompt, that need not be read again."""
+        self.cached_tokens = cached_tokens
+        self._queue_seconds = time.monotonic() - self._arrived_at
+
+    def draft(self) -> tuple[int, ...]:
+        """A guess at the next tokens, short enough to leave room for the one that the model adds."""
+        most = self.limit - len(self.tokens) - 1
+        return self._lookup.draft(self.tokens, most) if self._lookup else ()
 
     def advance(self, logits: Logits) -> list[Reply]:
         """Choose the next token; what its caller gets to see of it, if anything yet. Raises EngineError."""
@@ -95,7 +111,7 @@ class Conversation:
             cached_tokens=self.cached_tokens or 0,
         )
         called = [Called(self.request_id, call) for call in calls]
-        return [*self._piece(text), *called, Finished(self.request_id, reason, usage)]
+        return [*self._piece(text), *called, Finished(self.request_id, reason, usage, self._queue_seconds)]
 
     def _piece(self, text: str) -> list[Reply]:
         if not text and not (self.finished and self._untold):

@@ -8,6 +8,8 @@ Observed in onnxruntime-genai 0.18 on the CPU, and why this looks as it does:
   1,024 tokens of SmolLM2-135M), and cannot grow: a conversation that outgrows its Generator is read again
   into one with twice the room.
 - `rewind_to` must be followed by `append_tokens`; the logits are wrong before.
+- `get_logits` knows the last token only; the output itself has a row for each token just read, unless the
+  model's head was made to read the last one only (`prune_lm_head`). Drafts need all rows.
 """
 
 import json
@@ -22,6 +24,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime_g
 
 import numpy as np
 import onnxruntime_genai as og
+from numpy.typing import NDArray
 
 from engine.chat.kv_memory import KvMemory
 from engine.chat.runtime import Advanced, Failed, Logits, Outcome, OutOfMemory, TokenSequence, Work
@@ -35,6 +38,8 @@ _GENAI_ERRORS = (RuntimeError, MemoryError)
 
 _MOST_CONTEXTS = 2
 """A small model needs no more memory than two whole contexts (SmolLM2: 720 MiB), whatever it is allowed."""
+
+_LOGITS = "logits"
 
 _PROBE_TOKENS = 16
 _ROOM_BYTES = 64 << 20
@@ -63,15 +68,18 @@ class GenaiCache:
         self._generator.append_tokens(np.array(tokens, dtype=np.int32))
         self.tokens += tokens
 
-    def output_bytes(self, name: str) -> int:
-        return int(self._generator.get_output(name).nbytes)
+    def output(self, name: str) -> NDArray[Any]:
+        output: NDArray[Any] = self._generator.get_output(name)
+        return output
 
     def release(self) -> None:
         del self._generator
 
-    def logits(self) -> Logits:
-        logits: Logits = self._generator.get_logits()
-        return logits.reshape(-1)
+    def logits(self, rows: int) -> list[Logits]:
+        """After each of the last tokens that were read together."""
+        if rows == 1:
+            return [self._generator.get_logits().reshape(-1)]
+        return list(self.output(_LOGITS)[0, -rows:])
 
 
 class GenaiSequence:
@@ -83,15 +91,18 @@ class GenaiSequence:
 
     @property
     def unread(self) -> int:
-        return len(self.tokens) - len(self.cache.tokens)
+        return max(len(self.tokens) - len(self.cache.tokens), 0)
 
     def append(self, token: int) -> None:
+        read_ahead = self.cache.tokens[len(self.tokens) :]
+        if read_ahead and read_ahead[0] != token:  # the draft was wrong
+            self.cache.rewind(len(self.tokens))
         self.tokens.append(token)
 
-    def read(self, count: int) -> Logits | None:
+    def read(self, count: int, draft: Sequence[int] = ()) -> list[Logits]:
         start = len(self.cache.tokens)
-        self.cache.read(self.tokens[start : start + count])
-        return None if self.unread else self.cache.logits()
+        self.cache.read([*self.tokens[start : start + count], *draft])
+        return [] if self.unread else self.cache.logits(1 + len(draft))
 
 
 class GenaiRuntime:
@@ -105,7 +116,10 @@ class GenaiRuntime:
     def __init__(self, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> None:
         settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         self._model = _load(folder, threads)
-        self._token_bytes = _kv_bytes_per_token(self._model, settings["decoder"])
+        probe = GenaiCache(self._model, _PROBE_TOKENS)
+        probe.read([0, 0])
+        self.reads_drafts = probe.output(_LOGITS).shape[1] == 2
+        self._token_bytes = _kv_bytes_per_token(probe, settings["decoder"])
         budget_tokens = min(kv_bytes // self._token_bytes, _MOST_CONTEXTS * settings["context_length"])
         self.context_tokens = min(context_tokens or budget_tokens, budget_tokens, settings["context_length"])
         self.vocabulary_size = int(settings["vocab_size"])
@@ -122,17 +136,18 @@ class GenaiRuntime:
     def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
         for item in work:
             assert isinstance(item.sequence, GenaiSequence)
-            yield self._advance(item.sequence, item.tokens)
+            yield self._advance(item.sequence, item)
 
     def close(self, sequence: TokenSequence) -> None:
         assert isinstance(sequence, GenaiSequence)
         self._memory.rest(sequence.cache)
 
-    def _advance(self, sequence: GenaiSequence, count: int) -> Outcome:
+    def _advance(self, sequence: GenaiSequence, work: Work) -> Outcome:
         try:
             if len(sequence.tokens) > sequence.cache.capacity and not self._grow(sequence):
                 return OutOfMemory(sequence)
-            return Advanced(sequence, sequence.read(count))
+            room = sequence.cache.capacity - len(sequence.tokens)
+            return Advanced(sequence, sequence.read(work.tokens, work.draft[:room]))
         except _GENAI_ERRORS as error:
             logger.exception("a conversation of %d tokens failed", len(sequence.tokens))
             self._memory.drop(sequence.cache)
@@ -164,12 +179,10 @@ def _load(folder: Path, threads: int) -> Any:
         raise EngineError(f"The chat model in {folder} cannot be loaded: {error}") from error
 
 
-def _kv_bytes_per_token(model: Any, decoder: dict[str, Any]) -> int:
+def _kv_bytes_per_token(probe: GenaiCache, decoder: dict[str, Any]) -> int:
     """Measured on a Generator, because the configuration does not tell the number type."""
-    probe = GenaiCache(model, _PROBE_TOKENS)
-    probe.read([0])
     names = (decoder["outputs"]["present_key_names"], decoder["outputs"]["present_value_names"])
-    layer_bytes = sum(probe.output_bytes(name % 0) for name in names)
+    layer_bytes = sum(probe.output(name % 0).nbytes for name in names)
     return int(layer_bytes * decoder["num_hidden_layers"] // _PROBE_TOKENS)
 
 

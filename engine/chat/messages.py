@@ -7,7 +7,7 @@ gateway                                  worker
    | Cancel -----------------------------> |   and nothing more comes
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.errors import EngineError
 from engine.types import ChatRequest, ChosenLogprob, FinishReason, ToolCall, Usage
@@ -61,9 +61,12 @@ class Called:
 
 @dataclass(frozen=True)
 class Finished:
+    """queue_seconds: until its prompt began to be read."""
+
     request_id: int
     finish_reason: FinishReason
     usage: Usage
+    queue_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class ChatModel:
         arguments = ["--threads", str(physical_cores()), "--kv-bytes", str(settings.chat_kv_mb << 20)]
         if settings.chat_context_tokens is not None:
             arguments += ["--context-tokens", str(settings.chat_context_tokens)]
+        if settings.chat_speculation:
+            arguments.append("--speculate")
         self._worker = Supervisor(
             installed.id,
             "engine.chat.worker",
@@ -100,9 +102,9 @@ class ChatModel:
                         yield ChatPiece(text, logprobs)
                     case Called(call=call):
                         yield ChatToolCall(call)
-                    case Finished(finish_reason=finish_reason, usage=usage):
+                    case Finished(finish_reason=finish_reason, usage=usage, queue_seconds=queue_seconds):
                         ended = True
-                        yield ChatFinished(finish_reason, usage)
+                        yield ChatFinished(finish_reason, usage, queue_seconds)
                     case Refused(error=error):
                         ended = True
                         raise error

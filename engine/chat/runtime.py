@@ -32,18 +32,24 @@ class TokenSequence(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """Let the model read the next so many unread tokens of this sequence."""
+    """Let the model read the next so many unread tokens of this sequence, and then the draft.
+
+    draft: a guess at the tokens that will come next, for a sequence with one unread token and a runtime that
+    reads drafts; it is not part of the sequence. A runtime may shorten it.
+    """
 
     sequence: TokenSequence
     tokens: int
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """logits: for the token after the last one; None while there are unread tokens."""
+    """logits: for the token after the last one, and after each token of the draft; empty while there are
+    unread tokens."""
 
     sequence: TokenSequence
-    logits: Logits | None
+    logits: Sequence[Logits]
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class Runtime(Protocol):
     @property
     def context_tokens(self) -> int:
         """The longest sequence it can hold when it holds no other."""
+
+    @property
+    def reads_drafts(self) -> bool:
+        """Whether it can say what comes after each token of a draft."""
 
     def open(self, tokens: Sequence[int], limit: int) -> TokenSequence | None:
         """Begin a sequence that will never have more than `limit` tokens; None while KV memory is short.

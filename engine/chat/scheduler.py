@@ -10,7 +10,7 @@ prompt. So all advance alike, and neither a long prompt nor a long answer keeps 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.chat.conversation import Conversation
 from engine.chat.messages import Refused, Reply
@@ -60,7 +60,7 @@ class Scheduler:
         for outcome in self._runtime.advance(self._next_work()):
             match outcome:
                 case Advanced(sequence, logits):
-                    if logits is not None:
+                    if logits:
                         yield from self._answer(sequence, logits)
                 case OutOfMemory(sequence):
                     self._waiting.appendleft(self._active.pop(sequence))
@@ -81,26 +81,30 @@ class Scheduler:
                 assert self._active, "the runtime has no memory for a single conversation"
                 return
             if conversation.cached_tokens is None:
-                conversation.cached_tokens = sequence.cached_tokens
+                conversation.begin(sequence.cached_tokens)
             self._active[sequence] = self._waiting.popleft()
 
     def _next_work(self) -> list[Work]:
-        answering = [Work(s, 1) for s in self._active if s.unread == 1]
+        answering = [Work(s, 1, c.draft()) for s, c in self._active.items() if s.unread == 1]
         reading = next((s for s in self._active if s.unread > 1), None)
         if reading is None:
             return answering
         self._active[reading] = self._active.pop(reading)  # to the end of the line
         return [*answering, Work(reading, self._slice_tokens)]
 
-    def _answer(self, sequence: TokenSequence, logits: Logits) -> Iterator[Reply]:
+    def _answer(self, sequence: TokenSequence, logits: Sequence[Logits]) -> Iterator[Reply]:
         conversation = self._active[sequence]
         try:
-            yield from conversation.advance(logits)
+            for token_logits in logits:
+                yield from conversation.advance(token_logits)
+                if conversation.finished:
+                    break
+                sequence.append(conversation.tokens[-1])
+                if sequence.unread:  # this is not the token that the draft went on with
+                    break
         except EngineError as error:
             conversation.finished = True
             yield Refused(conversation.request_id, error)
         if conversation.finished:
             self._runtime.close(sequence)
             del self._active[sequence]
-        else:
-            sequence.append(conversation.tokens[-1])

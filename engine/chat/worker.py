@@ -26,6 +26,8 @@ from engine.types import ChatRequest
 from engine.workers.channel import Channel, inherited_channel
 from engine.workers.messages import LoadFailed
 
+logger = logging.getLogger(__name__)
+
 Inbox = queue.SimpleQueue[Generate | Cancel]
 
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context-tokens", type=int)
     parser.add_argument("--kv-bytes", type=int, required=True)
+    parser.add_argument("--speculate", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     channel = inherited_channel()
@@ -46,6 +49,7 @@ def main() -> None:
             threads=arguments.threads,
             context_tokens=arguments.context_tokens,
             kv_bytes=arguments.kv_bytes,
+            speculate=arguments.speculate,
         )
     except (EngineError, OSError) as error:
         channel.send(LoadFailed(str(error)))
@@ -67,6 +71,7 @@ class Chat:
         vocabulary: Vocabulary,
         end_tokens: frozenset[int],
         grammars: GrammarCompiler,
+        speculate: bool,
     ) -> None:
         self.context_tokens = runtime.context_tokens
         self._scheduler = Scheduler(runtime)
@@ -74,9 +79,14 @@ class Chat:
         self._vocabulary = vocabulary
         self._end_tokens = end_tokens
         self._grammars = grammars
+        self._speculates = speculate and runtime.reads_drafts
+        if speculate and not runtime.reads_drafts:
+            logger.warning("chat_speculation has no effect: this model tells the next token only")
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> "Chat":
+    def load(
+        cls, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int, speculate: bool
+    ) -> "Chat":
         """Raises EngineError or OSError."""
         runtime = GenaiRuntime(folder, threads=threads, context_tokens=context_tokens, kv_bytes=kv_bytes)
         tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
@@ -87,6 +97,7 @@ class Chat:
             Vocabulary(tokenizer_json),
             chat.end_tokens,
             GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
+            speculate,
         )
 
     def serve(self, inbox: Inbox, channel: Channel) -> None:
@@ -131,6 +142,7 @@ class Chat:
             end_tokens=self._end_tokens,
             grammar=grammar,
             reads_calls=request.tool_use is not None and may_call(request.tool_use),
+            speculates=self._speculates,
         )
 
 

@@ -29,13 +29,17 @@ class FakeSequence:
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = list(tokens)
         self.read = 0
+        self.draft: tuple[int, ...] = ()
         self.cached_tokens = 0
 
     @property
     def unread(self) -> int:
-        return len(self.tokens) - self.read
+        return max(len(self.tokens) - self.read, 0)
 
     def append(self, token: int) -> None:
+        foreseen, self.draft = self.draft[:1], self.draft[1:]
+        if foreseen != (token,):
+            self.read, self.draft = len(self.tokens), ()
         self.tokens.append(token)
 
 
@@ -45,6 +49,8 @@ class FakeRuntime:
     fail_on: reading this token fails.
     steps: per step, the first token of each sequence and how many tokens were read.
     """
+
+    reads_drafts = True
 
     def __init__(self, *, context_tokens: int = 1000, fail_on: int | None = None) -> None:
         self.context_tokens = context_tokens
@@ -67,10 +73,10 @@ class FakeRuntime:
         self.steps.append([])
         for item in work:
             assert isinstance(item.sequence, FakeSequence)
-            yield self._advance(item.sequence, item.tokens)
+            yield self._advance(item.sequence, item)
 
-    def _advance(self, sequence: FakeSequence, count: int) -> Outcome:
-        slice_ = sequence.tokens[sequence.read : sequence.read + count]
+    def _advance(self, sequence: FakeSequence, work: Work) -> Outcome:
+        slice_ = [*sequence.tokens[sequence.read : sequence.read + work.tokens], *work.draft]
         if self._fail_on in slice_:
             self.close(sequence)
             return Failed(sequence, EngineError("it broke"))
@@ -78,8 +84,10 @@ class FakeRuntime:
             self.close(sequence)
             return OutOfMemory(sequence)
         sequence.read += len(slice_)
+        sequence.draft = work.draft
         self.steps[-1].append((sequence.tokens[0], len(slice_)))
-        return Advanced(sequence, None if sequence.unread else one_hot(sequence.tokens[-1] + 1))
+        last = (sequence.tokens[-1], *work.draft)
+        return Advanced(sequence, [] if sequence.unread else [one_hot(token + 1) for token in last])
 
 
 def one_hot(token: int) -> Logits:
@@ -95,6 +103,7 @@ def conversation(
     max_tokens: int | None = None,
     stop: tuple[str, ...] = (),
     context: int = 1000,
+    speculates: bool = False,
 ) -> Conversation:
     return Conversation(
         request_id,
@@ -103,4 +112,5 @@ def conversation(
         context_tokens=context,
         vocabulary=VOCABULARY,
         end_tokens={END},
+        speculates=speculates,
     )

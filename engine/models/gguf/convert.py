@@ -8,7 +8,7 @@ from engine.models.gguf.architectures import read_decoder
 from engine.models.gguf.decoder import FloatArray, Weights
 from engine.models.gguf.genai_config import write_genai_config
 from engine.models.gguf.graph import MODEL_FILE, write_graph
-from engine.models.gguf.quantise import Precision, precision_of
+from engine.models.gguf.quantise import Precision, is_small, precision_of
 from engine.models.gguf.reader import GgufFile
 from engine.models.gguf.special_tokens import read_special_tokens
 from engine.models.gguf.tokenizer import write_tokenizer
@@ -41,7 +41,13 @@ def convert(gguf_file: Path, target: Path, *, progress: Progress) -> GgufInfo:
         try:
             write_tokenizer(file, tokens, target)
             write_genai_config(decoder, tokens, MODEL_FILE, target)
-            write_graph(decoder, _reported(weights, file, progress), precision, target)
+            write_graph(
+                decoder,
+                _reported(weights, file, progress),
+                precision,
+                target,
+                prune_head=is_small(file.parameters),
+            )
         except OSError as error:
             raise ModelSupplyError(f"{target} cannot be written: {error}") from error
         return GgufInfo(

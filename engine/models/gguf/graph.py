@@ -1,9 +1,11 @@
 """Writes a decoder as the ONNX graph that onnxruntime-genai runs, in the form its own model builder gives it.
 
 The operators, names and layouts are those of `onnxruntime_genai.models.builder -p int4 -e cpu`, version 0.18
-(GroupQueryAttention with fused rotary positions and one packed query-key-value product, MatMulNBits), with
-`prune_lm_head`: the head reads the last token only, which makes reading a prompt 40 % faster for a model of
-135M parameters, a fifth of them in the head. The runtime then refuses n-gram speculation.
+(GroupQueryAttention with fused rotary positions and one packed query-key-value product, MatMulNBits).
+
+Small models get its `prune_lm_head`: the head reads the last token only, which makes reading a prompt 40 %
+faster for a model of 135M parameters, a fifth of them in the head. Speculation needs a head that reads all
+tokens; of Phi-3-mini's parameters it is a fortieth.
 
 A sliding window is an attribute of the attention operator. The window-sized cache that the builder configures
 for Phi-3 (`sliding_window` in genai_config.json) crashes once a conversation is longer than the window.
@@ -27,14 +29,20 @@ _MICROSOFT = "com.microsoft"
 
 
 def write_graph(
-    decoder: Decoder, weights: Weights, precision: Callable[[str], Precision], folder: Path
+    decoder: Decoder,
+    weights: Weights,
+    precision: Callable[[str], Precision],
+    folder: Path,
+    *,
+    prune_head: bool,
 ) -> None:
     """Write model.onnx and model.onnx.data; holds one weight matrix in memory at a time.
 
     weights and precision take the names of Decoder.shape_of; precision is asked for those multiplied with.
+    prune_head: logits for the last token read only.
     """
     with ExternalData(folder / f"{MODEL_FILE}.data") as data:
-        graph = _GraphWriter(decoder, weights, precision, data).write()
+        graph = _GraphWriter(decoder, weights, precision, data, prune_head).write()
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", 22), helper.make_opsetid(_MICROSOFT, 1)],
@@ -46,12 +54,18 @@ def write_graph(
 
 class _GraphWriter:
     def __init__(
-        self, decoder: Decoder, weights: Weights, precision: Callable[[str], Precision], data: ExternalData
+        self,
+        decoder: Decoder,
+        weights: Weights,
+        precision: Callable[[str], Precision],
+        data: ExternalData,
+        prune_head: bool,
     ) -> None:
         self.decoder = decoder
         self.weights = weights
         self.precision = precision
         self.data = data
+        self.prune_head = prune_head
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.block_sums: dict[str, str] = {}
@@ -115,11 +129,15 @@ class _GraphWriter:
 
     def _head(self, residual: str, update: str) -> None:
         normed, _ = self._norm("/model/final_norm_layernorm", "final_norm", residual, update)
+        if self.prune_head:
+            normed = self._last(normed)
+        self._matmul("/lm_head/MatMul", "head", normed, output="logits")
+
+    def _last(self, normed: str) -> str:
         index = self._constant("/model/constants/INT64/-1", np.array(-1))
         axis = self._constant("/model/constants/INT64/[1]", np.array([1]))
         last = self._node("Gather", [normed, index], "/lm_head/prune/Gather", axis=1)
-        last = self._node("Unsqueeze", [last, axis], "/lm_head/prune/Unsqueeze")
-        self._matmul("/lm_head/MatMul", "head", last, output="logits")
+        return self._node("Unsqueeze", [last, axis], "/lm_head/prune/Unsqueeze")
 
     # What the attention operators share.
 
@@ -256,7 +274,8 @@ class _GraphWriter:
         ]
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
-        logits: list[str | int | None] = ["batch_size", 1, self.decoder.vocabulary]
+        rows: int | str = 1 if self.prune_head else "sequence_length"
+        logits: list[str | int | None] = ["batch_size", rows, self.decoder.vocabulary]
         return [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits),
             *self._cache("present", "total_sequence_length"),

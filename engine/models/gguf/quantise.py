@@ -42,9 +42,13 @@ class Precision:
     accuracy_level: Literal[1, 4]
 
 
+def is_small(parameters: int) -> bool:
+    return parameters < SMALL_MODEL_PARAMETERS
+
+
 def precision_of(parameters: int, stored_as: Set[str]) -> Precision:
     """How to write a matrix whose parts a GGUF file with so many parameters stores in these quantisations."""
-    if parameters >= SMALL_MODEL_PARAMETERS:
+    if not is_small(parameters):
         return Precision("4 bits", accuracy_level=4)
     if stored_as == {"Q4_0"}:
         return Precision("4 bits", accuracy_level=1)
