@@ -127,7 +127,7 @@ class Engine:
                         logprobs += of_piece
                     case ChatToolCall(call):
                         calls.append(call)
-                    case ChatFinished(finish_reason, usage):
+                    case ChatFinished(finish_reason, usage, queue_seconds):
                         assert started is not None
                         return Completion(
                             started.model,
@@ -137,6 +137,7 @@ class Engine:
                             usage,
                             tuple(logprobs),
                             tuple(calls),
+                            queue_seconds,
                         )
         raise AssertionError("a conversation ended without its last event")
 
@@ -303,6 +304,7 @@ class Engine:
             requests=tally.requests,
             tokens=tally.tokens,
             tokens_per_second=tally.tokens_per_second,
+            installed_at=installed.installed_at if installed else None,
         )
 
 

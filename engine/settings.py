@@ -95,7 +95,7 @@ class Settings:
     strict: bool = False
     """Refuse request fields that the gateway does not know, instead of ignoring and naming them."""
     token_inputs: TokenInputs = "cl100k"  # noqa: S105 - not a password
-    """Whose ids token arrays in /v1/embeddings hold: OpenAI's (LangChain sends these) or the model's own."""
+    """Whose ids token arrays hold (inputs, prompts): OpenAI's (LangChain sends these) or the model's own."""
     long_inputs: LongInputs = "error"
     """What becomes of a text in /v1/embeddings that is longer than its model reads."""
     embedding_cache_mb: int = 64

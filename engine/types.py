@@ -178,10 +178,11 @@ class ChatPiece:
 
 @dataclass(frozen=True)
 class ChatFinished:
-    """Last event of every chat that was not cancelled."""
+    """Last event of every chat that was not cancelled. queue_seconds: until its prompt began to be read."""
 
     finish_reason: FinishReason
     usage: Usage
+    queue_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class Completion:
     usage: Usage
     logprobs: tuple[ChosenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    queue_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ class DeviceWork:
     """What one device has done for one embedding model. The times are of its batches: planned, and real.
 
     up_to_tokens: the bucket of the longest text in the batches counted here.
+    queue_seconds: that these texts waited, each until its batch began, added up.
     """
 
     device: Device
@@ -222,6 +225,7 @@ class DeviceWork:
     failed_batches: int
     expected_seconds: float
     actual_seconds: float
+    queue_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,7 @@ class ModelStatus:
     """context_tokens: the most tokens one input (embedding) or one prompt and its answer (chat) may have.
 
     requests, tokens: since the gateway started. tokens_per_second: read and generated in the last minute,
-    divided by that minute.
+    divided by that minute. installed_at: Unix seconds; None while it is not.
     """
 
     id: str
@@ -262,6 +266,7 @@ class ModelStatus:
     requests: int
     tokens: int
     tokens_per_second: float = 0.0
+    installed_at: int | None = None
 
 
 @dataclass(frozen=True)

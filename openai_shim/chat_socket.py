@@ -3,15 +3,16 @@
     -> {"messages": [...]}      <- {"object": "chat.completion.chunk", ...}, ..., {"type": "done"}
     -> {"type": "cancel"}       <- {"type": "cancelled"}, if an answer was being written
 
-One conversation at a time, any number one after the other. What goes wrong is {"error": {...}}, as in HTTP,
-in place of "done", and the connection stays open. When the gateway ends it is closed with the code 1001.
+One answer at a time, any number one after the other. What goes wrong is {"error": {...}}, as in HTTP, in
+place of "done", and the connection stays open. A gateway that ends finishes the answer, takes no more
+requests, and closes with the code 1001.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import orjson
@@ -20,12 +21,14 @@ from sanic import Blueprint, Websocket
 from sanic.exceptions import WebsocketClosed
 
 from engine.errors import BadInput, EngineError
-from engine.types import ChatRequest, ChatStarted
-from openai_shim.answers import ChatAnswer, JsonObject
+from engine.types import ChatRequest
+from openai_shim.answers import JsonObject
+from openai_shim.choices import answering
 from openai_shim.context import Request, Work
 from openai_shim.errors import UnsupportedParameter, describe
 from openai_shim.generation_requests import ChatCompletionRequest
-from openai_shim.log import log_access
+from openai_shim.guard import refuse_if_closing
+from openai_shim.log import CLIENT_CLOSED_REQUEST, log_access
 from openai_shim.parsing import read
 from openai_shim.streaming import Account, Chunks
 from openai_shim.wire import WireModel
@@ -37,8 +40,8 @@ RecordWork = Callable[[Work, float, float], None]
 
 DONE: JsonObject = {"type": "done"}
 CANCELLED: JsonObject = {"type": "cancelled"}
-CLIENT_CLOSED_REQUEST = 499
-"""In the access log, as nginx writes it: cancelled, or its caller has left."""
+GOING_AWAY = 1001
+"""RFC 6455, section 7.4.1."""
 
 
 class Control(WireModel):
@@ -63,14 +66,26 @@ class Talk:
         self._record_work = record_work
         self._answer: asyncio.Task[None] | None = None
         self._answering = False
+        self._cancelled = False
+        """By the other side, which is told so; not by its leaving."""
+        self._pieces = 0
+        """Of the answer's text, sent."""
 
     async def run(self) -> None:
-        """Until the other side leaves or the gateway ends; Sanic then raises CancelledError."""
+        """Until the connection is closed, by whomever; Sanic then raises CancelledError."""
+        leaving = asyncio.create_task(self._leave())
         try:
             while (message := await self._socket.recv()) is not None:
                 await self._take(message)
         finally:
+            leaving.cancel()
             await self._end_answer()
+
+    async def _leave(self) -> None:
+        await self._request.app.ctx.closing.wait()
+        if self._answer:
+            await asyncio.wait({self._answer})
+        await self._socket.close(GOING_AWAY)
 
     async def _take(self, message: str | bytes) -> None:
         try:
@@ -78,43 +93,47 @@ class Talk:
                 read(Control, message, strict=True)
                 await self._cancel()
                 return
-            asked, with_usage = self._asked(message)
+            wanted = self._wanted(message)
+            asked = wanted.to_engine()
         except (ValidationError, EngineError) as error:
             await self._send(describe(error).body())
             return
-        self._answering = True
-        self._answer = asyncio.create_task(self._converse(asked, with_usage=with_usage))
+        self._answering, self._cancelled = True, False
+        self._answer = asyncio.create_task(self._converse(wanted, asked))
 
     async def _cancel(self) -> None:
         if self._answering:
+            self._cancelled = True
             await self._end_answer()
-            await self._send(CANCELLED)
 
-    def _asked(self, message: str | bytes) -> tuple[ChatRequest, bool]:
-        """And whether a usage chunk is wanted. Raises ValidationError, BadInput."""
+    def _wanted(self, message: str | bytes) -> ChatCompletionRequest:
+        """Raises ValidationError, BadInput, Unavailable."""
+        context = self._request.app.ctx
         if self._answering:
             raise BadInput("An answer is being written. Wait for its end, or cancel it.")
-        strict = self._request.app.ctx.settings.strict
-        wanted, _ = read(ChatCompletionRequest, message, strict=strict)
-        if wanted.stream is False or (wanted.n or 1) > 1:
-            name = "stream" if wanted.stream is False else "n"
-            raise UnsupportedParameter(f"A socket streams one choice. Leave {name} out.", param=name)
-        (asked,) = wanted.to_engine()
-        return asked, wanted.wants_usage_chunk
+        refuse_if_closing(context)
+        wanted, _ = read(ChatCompletionRequest, message, strict=context.settings.strict)
+        if wanted.stream is False:
+            raise UnsupportedParameter("A socket streams. Leave stream out.", param="stream")
+        return wanted
 
     async def _end_answer(self) -> None:
         if self._answer:
             self._answer.cancel()
             await asyncio.wait({self._answer})
 
-    async def _converse(self, asked: ChatRequest, *, with_usage: bool) -> None:
+    async def _converse(self, wanted: ChatCompletionRequest, asked: Sequence[ChatRequest]) -> None:
         asked_at = time.perf_counter()
         status = CLIENT_CLOSED_REQUEST
         last: JsonObject | None = None
         try:
-            work = await self._stream(asked, with_usage=with_usage)
+            work = await self._stream(wanted, asked)
             self._record_work(work, time.perf_counter(), asked_at)
             status, last = 200, DONE
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            last = CANCELLED
         except WebsocketClosed:
             pass  # the other side has left; `run` learns of it too
         except EngineError as error:
@@ -124,30 +143,36 @@ class Talk:
             status, last = _told(error)
         finally:
             self._answering = False  # before the last message: the next request may follow it at once
-            elapsed = (time.perf_counter() - asked_at) * 1000
-            log_access(self._request.ctx.request_id, "WEBSOCKET", self._request.path, status, elapsed)
+            self._log(status, (time.perf_counter() - asked_at) * 1000)
         if last:
             with contextlib.suppress(WebsocketClosed):
                 await self._send(last)
 
-    async def _stream(self, asked: ChatRequest, *, with_usage: bool) -> Work:
+    async def _stream(self, wanted: ChatCompletionRequest, asked: Sequence[ChatRequest]) -> Work:
+        self._pieces = 0
         engine = self._request.app.ctx.engine
-        async with contextlib.aclosing(engine.chat(asked)) as events:
-            started = await anext(events)
-            assert isinstance(started, ChatStarted)
-            account = Account("chat", started)
-            chunks = Chunks(ChatAnswer.by(engine.model(started.model)), with_usage=with_usage)
+        async with answering(engine, asked) as (started, events):
+            account = Account("chat", started, len(asked))
+            answer = wanted.answer_by(engine.model(started.model))
+            chunks = Chunks(answer, with_usage=wanted.wants_usage_chunk)
             for chunk in chunks.opening():
                 await self._send(chunk)
             async for event in events:
+                assert event is not None  # no pings were asked for: WebSockets have their own
                 account.see(event)
-                for chunk in chunks.of(event):
+                self._pieces = account.pieces
+                for chunk in chunks.of(*event):
                     await self._send(chunk)
         assert account.work is not None
         return account.work
 
     async def _send(self, value: object) -> None:
         await self._socket.send(orjson.dumps(value).decode())
+
+    def _log(self, status: int, milliseconds: float) -> None:
+        request_id, path = self._request.ctx.request_id, self._request.path
+        cut_off_after = self._pieces if status == CLIENT_CLOSED_REQUEST else None
+        log_access(request_id, "WEBSOCKET", path, status, milliseconds, cut_off_after)
 
 
 def _told(error: Exception) -> tuple[int, JsonObject]:

@@ -33,25 +33,34 @@ class AppContext:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+Operation = Literal["embeddings", "chat", "text_completion"]
+"""As OpenTelemetry's gen_ai conventions call it."""
+
+
 @dataclass(frozen=True)
 class Work:
-    """What the engine did for a request. operation: as OpenTelemetry's gen_ai conventions call it.
+    """What the engine did for a request.
 
     first_token_at: by time.perf_counter; None if nobody was shown it when it came.
+    seconds_per_token: after the first one, for each streamed conversation.
+    queue_seconds: until its prompt began to be read, for each conversation.
     """
 
-    operation: Literal["embeddings", "chat", "text_completion"]
+    operation: Operation
     model: str
     devices: tuple[Device, ...]
     input_tokens: int
     output_tokens: int = 0
     first_token_at: float | None = None
+    seconds_per_token: tuple[float, ...] = ()
+    queue_seconds: tuple[float, ...] = ()
 
 
 class RequestContext(SimpleNamespace):
     """headers: what the reply carries beside its own, whatever the handler returns or raises.
 
-    work: None while nothing has been computed.
+    work: None while nothing has been computed. cut_off_after: how many pieces of text a stream had sent
+    when its caller left or the gateway ended; None if neither happened.
     """
 
     def __init__(self) -> None:
@@ -60,6 +69,7 @@ class RequestContext(SimpleNamespace):
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.headers: dict[str, str] = {}
         self.work: Work | None = None
+        self.cut_off_after: int | None = None
 
 
 App = sanic.Sanic[Config, AppContext]

@@ -1,20 +1,32 @@
 """The OpenAI wire formats of requests for text: chat and text completions."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from engine.errors import BadInput
-from engine.types import ChatRequest, Message, Sampling
+from engine.types import ChatRequest, Message, ModelStatus, Sampling, ToolUse
+from openai_shim.answers import ChatAnswer, FunctionAnswer, TextAnswer
+from openai_shim.context import Operation
 from openai_shim.errors import UnsupportedParameter
-from openai_shim.messages import AnswerFormat, ChatMessage, ToolChoice, ToolDefinition, tool_use
+from openai_shim.messages import (
+    AnswerFormat,
+    ChatMessage,
+    FunctionChoice,
+    FunctionDefinition,
+    ToolChoice,
+    ToolDefinition,
+    tool_use,
+)
+from openai_shim.token_inputs import TextOrTokens, up_to
 from openai_shim.wire import WireModel
 
 MAX_STOPS = 4
-MAX_PROMPTS = 64
 MAX_CHOICES = 8
+MAX_TEXTS = 64
+"""Answers to one request for text completions: as many as may wait for a model."""
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for text completions; chat has none."""
 
@@ -51,8 +63,14 @@ class GenerationRequest(WireModel):
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    @property
+    def choices(self) -> int:
+        """For each prompt."""
+        return self.n or 1
 
     @property
     def wants_usage_chunk(self) -> bool:
@@ -81,11 +99,11 @@ class GenerationRequest(WireModel):
 class ChatCompletionRequest(GenerationRequest):
     """max_completion_tokens is the newer name of max_tokens; it wins when both are given."""
 
+    operation: ClassVar[Operation] = "chat"
+
     idle_values = MappingProxyType(
         {
             "audio": (),
-            "function_call": ("none", "auto"),
-            "functions": ([],),
             "modalities": (["text"],),
             "web_search_options": (),
         }
@@ -93,20 +111,19 @@ class ChatCompletionRequest(GenerationRequest):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: TokenCount | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: AnswerFormat = None
     tools: list[ToolDefinition] | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: FunctionChoice = None
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "ChatCompletionRequest":
-        if self.stream and (self.n or 1) > 1:
-            raise UnsupportedParameter(
-                "A stream carries one choice. Do not stream, or leave n out.", param="n"
-            )
+        if self.tools and self.functions:
+            raise BadInput("functions are the older form of tools. Send one of the two.", param="functions")
         if self.top_logprobs and not self.logprobs:
             raise BadInput("top_logprobs needs logprobs: true.", param="top_logprobs")
         return self
@@ -114,12 +131,26 @@ class ChatCompletionRequest(GenerationRequest):
     def to_engine(self) -> list[ChatRequest]:
         """One request for each choice. Raises BadInput."""
         messages = tuple(message.to_engine() for message in self.messages)
-        functions = [tool.function for tool in self.tools or ()]
-        tools = tool_use(functions, self.tool_choice, self.parallel_tool_calls)
+        tools = self._tool_use()
         return [
             ChatRequest(messages, self.model, self._chat_sampling(choice), self.response_format, tools)
-            for choice in range(self.n or 1)
+            for choice in range(self.choices)
         ]
+
+    def answer_by(self, model: ModelStatus) -> ChatAnswer:
+        kind = FunctionAnswer if self.functions else ChatAnswer
+        return kind.by(model, choices=self.choices, per_prompt=self.choices)
+
+    def _tool_use(self) -> ToolUse | None:
+        tools = tool_use(
+            [tool.function for tool in self.tools or ()],
+            self.tool_choice,
+            parallel=self.parallel_tool_calls is not False,
+        )
+        functions = tool_use(
+            self.functions or (), self.function_call, parallel=False, choice_field="function_call"
+        )
+        return tools or functions
 
     def _chat_sampling(self, choice: int) -> Sampling:
         return self._sampling(
@@ -129,32 +160,36 @@ class ChatCompletionRequest(GenerationRequest):
         )
 
 
-def _prompts(value: object) -> object:
-    prompts = _listed(value)
-    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise PydanticCustomError("prompt_type", "must be a string or a list of strings")
-    return prompts
-
-
 class CompletionRequest(GenerationRequest):
     """The models are chat models: each prompt is asked as a user's message, in the model's own template."""
 
-    idle_values = MappingProxyType(
-        {"best_of": (1,), "echo": (False,), "logprobs": (), "n": (1,), "suffix": ("",)}
-    )
+    operation: ClassVar[Operation] = "text_completion"
 
-    prompt: Annotated[
-        list[Annotated[str, Field(min_length=1)]],
-        Field(min_length=1, max_length=MAX_PROMPTS),
-        BeforeValidator(_prompts, json_schema_input_type=str | list[str]),
-    ]
+    idle_values = MappingProxyType({"echo": (False,), "logprobs": (), "suffix": ("",)})
+
+    prompt: Annotated[list[TextOrTokens], up_to(MAX_TEXTS)]
+    best_of: int | None = None
 
     @model_validator(mode="after")
-    def _stream_one_prompt(self) -> "CompletionRequest":
-        if self.stream and len(self.prompt) > 1:
-            raise UnsupportedParameter("A stream answers one prompt. Send each by itself.", param="prompt")
+    def _choices_can_be_given(self) -> "CompletionRequest":
+        if self.best_of is not None and self.best_of != self.choices:
+            raise UnsupportedParameter("Of n choices all are given: leave best_of out.", param="best_of")
+        if len(self.prompt) * self.choices > MAX_TEXTS:
+            raise BadInput(
+                f"{len(self.prompt)} prompts with {self.choices} choices each are more than the "
+                f"{MAX_TEXTS} answers that one request may have.",
+                param="prompt" if self.choices == 1 else "n",
+            )
         return self
 
-    def to_engine(self) -> list[ChatRequest]:
-        sampling = self._sampling(self.max_tokens or DEFAULT_COMPLETION_TOKENS)
-        return [ChatRequest((Message("user", prompt),), self.model, sampling) for prompt in self.prompt]
+    def to_engine(self, prompts: Sequence[str]) -> list[ChatRequest]:
+        """prompts: the request's own, as texts."""
+        most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
+        return [
+            ChatRequest((Message("user", prompt),), self.model, self._sampling(most, choice=choice))
+            for prompt in prompts
+            for choice in range(self.choices)
+        ]
+
+    def answer_by(self, model: ModelStatus) -> TextAnswer:
+        return TextAnswer.by(model, choices=len(self.prompt) * self.choices, per_prompt=self.choices)

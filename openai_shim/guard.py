@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from engine.errors import Unavailable
 from engine.settings import LOOPBACK_HOSTS, Settings
-from openai_shim.context import Request, adopt_request_id
+from openai_shim.context import AppContext, Request, adopt_request_id
 from openai_shim.errors import Refused
 
 LIVENESS = "/healthz"
@@ -40,7 +40,13 @@ def admit(request: Request) -> None:
     if request.path == LIVENESS:
         return
     _check_key(request)
-    if request.app.ctx.closing.is_set() and not request.path.startswith(INTERNAL):
+    if not request.path.startswith(INTERNAL):
+        refuse_if_closing(request.app.ctx)
+
+
+def refuse_if_closing(context: AppContext) -> None:
+    """Raises Unavailable: whoever tries again finds the next gateway."""
+    if context.closing.is_set():
         raise Unavailable("The gateway is shutting down.", retry_after_seconds=5)
 
 

@@ -28,9 +28,23 @@ def log_to_file(settings: Settings) -> None:
     logging.getLogger("engine").setLevel(settings.log_level.upper())
 
 
-def log_access(request_id: str, method: str, path: str, status: int, milliseconds: float) -> None:
-    """One line for each request that was answered, without anything of what was asked."""
-    facts = {
+CLIENT_CLOSED_REQUEST = 499
+"""As nginx writes it: cancelled, or its caller has left."""
+
+
+def log_access(
+    request_id: str,
+    method: str,
+    path: str,
+    status: int,
+    milliseconds: float,
+    cut_off_after: int | None = None,
+) -> None:
+    """One line for each request, without anything of what was asked.
+
+    cut_off_after: how many pieces of text an unfinished stream had sent.
+    """
+    facts: dict[str, object] = {
         "request_id": request_id,
         "method": method,
         "path": path,
@@ -38,6 +52,9 @@ def log_access(request_id: str, method: str, path: str, status: int, millisecond
         "milliseconds": round(milliseconds, 1),
     }
     line = "%(request_id)s %(method)s %(path)s %(status)d %(milliseconds).1fms"
+    if cut_off_after is not None:
+        facts["cut_off_after_pieces"] = cut_off_after
+        line += ", cut off after %(cut_off_after_pieces)d pieces"
     access.info(line, facts, extra={"facts": facts})
 
 

@@ -1,7 +1,7 @@
 """The OpenAI wire formats inside a chat request: messages, tools, the form of the answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
@@ -60,6 +60,9 @@ class CalledFunction(WireModel):
     name: Name
     arguments: Annotated[str, AfterValidator(json_object)]
 
+    def to_engine(self, call_id: str) -> ToolCall:
+        return ToolCall(call_id, self.name, self.arguments)
+
 
 class CalledTool(WireModel):
     id: str
@@ -67,26 +70,41 @@ class CalledTool(WireModel):
     function: CalledFunction
 
     def to_engine(self) -> ToolCall:
-        return ToolCall(self.id, self.function.name, self.function.arguments)
+        return self.function.to_engine(self.id)
 
 
 class ChatMessage(WireModel):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    """name: of the function whose result this is, from before there were tools; ignored elsewhere."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: str | None = None
+    function_call: CalledFunction | None = None
+    name: str | None = None
 
     @model_validator(mode="after")
     def _only_the_assistant_may_be_silent(self) -> "ChatMessage":
         """An assistant's turn that only called tools has no content."""
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("missing_content", f"content is required for the role {self.role!r}")
+        if self.role == "function" and self.name is None:
+            raise PydanticCustomError("missing_name", "name is required for the role 'function'")
         return self
 
     def to_engine(self) -> Message:
+        if self.role == "function":
+            return Message("tool", self.content or "", tool_call_id=self.name)
         role: Role = "system" if self.role == "developer" else self.role
-        calls = tuple(call.to_engine() for call in self.tool_calls or ())
-        return Message(role, self.content or "", calls, self.tool_call_id)
+        calls = [call.to_engine() for call in self.tool_calls or ()]
+        if self.function_call:  # it has no id: its result is known by the function's name
+            calls.append(self.function_call.to_engine(self.function_call.name))
+        return Message(role, self.content or "", tuple(calls), self.tool_call_id)
+
+    def ignored(self) -> Iterator[str]:
+        yield from super().ignored()
+        if self.name is not None and self.role != "function":
+            yield "name"
 
 
 class FunctionDefinition(WireModel):
@@ -135,26 +153,50 @@ ToolChoice = Annotated[
 ]
 
 
-def tool_use(tools: Sequence[FunctionDefinition], choice: Any, parallel: bool | None) -> ToolUse | None:
-    """choice: as `chosen_tool` left it. None without tools. Raises BadInput."""
-    if not tools:
-        return None
+def chosen_function(value: object) -> object:
+    """As `chosen_tool`, from before there were tools."""
+    match value:
+        case None | "none" | "auto":
+            return value
+        case {"name": str(name)}:
+            return {"only": name}
+        case _:
+            raise PydanticCustomError("function_call", "must be none, auto or an object with a name")
+
+
+FunctionChoice = Annotated[
+    Any,
+    PlainValidator(chosen_function, json_schema_input_type=Literal["none", "auto"] | NamedFunction | None),
+]
+
+
+def tool_use(
+    tools: Sequence[FunctionDefinition], choice: Any, *, parallel: bool, choice_field: str = "tool_choice"
+) -> ToolUse | None:
+    """choice: as `chosen_tool` or `chosen_function` left it. None without tools. Raises BadInput."""
     offered = tuple(tool.to_engine() for tool in tools)
     only = choice["only"] if isinstance(choice, dict) else None
     if only is not None and only not in {tool.name for tool in offered}:
-        raise BadInput(f"tool_choice names {only!r}, which is not among the tools.", param="tool_choice")
+        raise BadInput(f"{choice_field} names {only!r}, which is not among the tools.", param=choice_field)
+    if choice == "required" and not offered:
+        raise BadInput(f"{choice_field} is 'required', but there are no tools.", param=choice_field)
+    if not offered:
+        return None
     word = choice if isinstance(choice, str) else "auto"
-    return ToolUse(offered, word, only, parallel is not False)  # type: ignore[arg-type]
+    return ToolUse(offered, word, only, parallel)  # type: ignore[arg-type]
 
 
-class NamedSchema(TypedDict):
-    name: str
+class FreeFormat(TypedDict):
+    type: Literal["text", "json_object"]
+
+
+class WrappedSchema(TypedDict):
     schema: dict[str, Any]
 
 
-class ResponseFormat(TypedDict):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: NamedSchema
+class SchemaFormat(TypedDict):
+    type: Literal["json_schema"]
+    json_schema: WrappedSchema
 
 
 def json_format(value: object) -> JsonFormat | None:
@@ -172,5 +214,5 @@ def json_format(value: object) -> JsonFormat | None:
 
 
 AnswerFormat = Annotated[
-    JsonFormat | None, PlainValidator(json_format, json_schema_input_type=ResponseFormat | None)
+    JsonFormat | None, PlainValidator(json_format, json_schema_input_type=FreeFormat | SchemaFormat | None)
 ]

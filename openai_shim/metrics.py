@@ -34,6 +34,9 @@ class Metrics:
             "time_to_first_token", "From a request's arrival to its first token."
         )
         self._per_token = self._histogram("time_per_output_token", "Between tokens, after the first.")
+        self._queued = self._histogram(
+            "request_queue_time", "From a conversation's arrival to the first reading of its prompt."
+        )
         self._tokens = Counter(
             "gen_ai_server_tokens",
             "Tokens read and written.",
@@ -74,9 +77,10 @@ class Metrics:
             self._devices.labels(work.operation, device).inc()
         if work.first_token_at is not None:
             self._first_token.labels(work.operation, work.model).observe(work.first_token_at - started_at)
-            if work.output_tokens > 1:
-                between = (now - work.first_token_at) / (work.output_tokens - 1)
-                self._per_token.labels(work.operation, work.model).observe(between)
+        for seconds in work.seconds_per_token:
+            self._per_token.labels(work.operation, work.model).observe(seconds)
+        for seconds in work.queue_seconds:
+            self._queued.labels(work.operation, work.model).observe(seconds)
 
 
 class EngineCollector(Collector):
@@ -111,6 +115,7 @@ _OF_DEVICE = {
     "failed_batches": "Batches that the device could not run.",
     "expected_seconds": "Time that the batches were planned to take; 0 while there is no device to choose.",
     "actual_seconds": "Time that they took.",
+    "queue_seconds": "Time that those texts waited, each until its batch began, added up.",
 }
 """Fields of DeviceWork, each a counter."""
 

@@ -44,11 +44,11 @@ def _base64(row: NDArray[np.float32]) -> str:
 
 
 def model_card(model: ModelStatus) -> JsonObject:
-    """OpenAI's four fields and ours. created is required by clients and nothing here knows it: 0."""
+    """OpenAI's four fields and ours. created: when it was installed, 0 until then (clients want a number)."""
     return {
         "id": model.id,
         "object": "model",
-        "created": 0,
+        "created": model.installed_at or 0,
         "owned_by": "npu-gateway",
         "kind": model.kind,
         "state": model.state,

@@ -81,18 +81,23 @@ class ToolCallDelta(ToolCall):
     index: int
 
 
+ChatFinishReason = FinishReason | Literal["function_call"]
+"""The last one answers requests with `functions`."""
+
+
 class AssistantMessage(TypedDict):
     role: Literal["assistant"]
     content: str | None
     refusal: None
     tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[Function]
 
 
 class ChatChoice(TypedDict):
     index: int
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
 
 
 class ChatCompletion(TypedDict):
@@ -110,13 +115,14 @@ class Delta(TypedDict, total=False):
     content: str
     refusal: None
     tool_calls: list[ToolCallDelta]
+    function_call: Function
 
 
 class ChunkChoice(TypedDict):
     index: int
     delta: Delta
     logprobs: ChoiceLogprobs | None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinishReason | None
 
 
 class ChatCompletionChunk(TypedDict):

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from engine.types import ChatRequest, JsonFormat, Message, Role, Sampling, ToolCall
 from openai_shim.messages import (
     Content,
+    FreeFormat,
     FunctionDefinition,
     chosen_tool,
     json_format,
@@ -79,9 +80,8 @@ class NamedResponseTool(TypedDict):
     name: str
 
 
-class TextFormat(TypedDict, total=False):
-    type: Literal["text", "json_object", "json_schema"]
-    name: str
+class TextSchemaFormat(TypedDict):
+    type: Literal["json_schema"]
     schema: dict[str, Any]
 
 
@@ -94,7 +94,8 @@ def _text_format(value: object) -> JsonFormat | None:
 
 class TextOptions(WireModel):
     format: Annotated[
-        JsonFormat | None, PlainValidator(_text_format, json_schema_input_type=TextFormat | None)
+        JsonFormat | None,
+        PlainValidator(_text_format, json_schema_input_type=FreeFormat | TextSchemaFormat | None),
     ] = None
 
 
@@ -116,7 +117,7 @@ class ResponseRequest(WireModel):
     input: Annotated[
         list[InputItem],
         Field(min_length=1),
-        BeforeValidator(_items, json_schema_input_type=str | list[InputItem]),
+        BeforeValidator(_items, json_schema_input_type=str | Annotated[list[InputItem], Field(min_length=1)]),
     ]
     model: str | None = None
     instructions: str | None = None
@@ -147,7 +148,7 @@ class ResponseRequest(WireModel):
                 top_p=1.0 if self.top_p is None else self.top_p,
             ),
             self.text.format if self.text else None,
-            tool_use(self.tools or (), self.tool_choice, self.parallel_tool_calls),
+            tool_use(self.tools or (), self.tool_choice, parallel=self.parallel_tool_calls is not False),
         )
 
     def _messages(self) -> tuple[Message, ...]:

@@ -97,7 +97,8 @@ class ResponseFrames:
             "response.in_progress", response=begun
         )
 
-    def of(self, event: ChatEvent) -> bytes:
+    def of(self, choice: int, event: ChatEvent) -> bytes:
+        """choice: a response has but one."""
         match event:
             case ChatPiece(text):
                 return b"".join(self._piece(text))

@@ -1,22 +1,22 @@
 """The OpenAI routes under /v1: parse, ask the engine, render."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Literal
+import contextlib
+from collections.abc import Coroutine, Iterator, Sequence
 
 from sanic import Blueprint, HTTPResponse
 
+from engine.errors import BadInput
 from engine.types import ChatRequest, Completion
-from openai_shim.answers import Answer, ChatAnswer, TextAnswer
-from openai_shim.context import Request, Work, say_devices
+from openai_shim.context import Operation, Request, Work, say_devices
 from openai_shim.embedding_requests import EmbeddingRequest
-from openai_shim.generation_requests import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from openai_shim.generation_requests import ChatCompletionRequest, CompletionRequest
 from openai_shim.parsing import parse
 from openai_shim.replies import embedding_list, json_reply, model_card
 from openai_shim.response_requests import ResponseRequest
 from openai_shim.responses import Reply, ResponseFrames
 from openai_shim.streaming import ChunkFrames, Chunks, stream
-from openai_shim.token_inputs import understood
+from openai_shim.token_inputs import prompts_as_texts, understood
 
 
 def v1_routes() -> Blueprint:
@@ -55,51 +55,51 @@ async def embeddings(request: Request) -> HTTPResponse:
 
 async def chat_completions(request: Request) -> HTTPResponse | None:
     wanted = parse(ChatCompletionRequest, request)
-    return await _answered(request, wanted, wanted.to_engine(), ChatAnswer)
+    return await _answered(request, wanted, wanted.to_engine())
 
 
 async def completions(request: Request) -> HTTPResponse | None:
     wanted = parse(CompletionRequest, request)
-    return await _answered(request, wanted, wanted.to_engine(), TextAnswer)
+    prompts = await prompts_as_texts(wanted.prompt, wanted.model, request)
+    with _asked_in("prompt"):
+        return await _answered(request, wanted, wanted.to_engine(prompts))
 
 
 async def responses(request: Request) -> HTTPResponse | None:
     wanted = parse(ResponseRequest, request)
+    with _asked_in("input"):
+        return await _responded(request, wanted, wanted.to_engine())
+
+
+async def _responded(request: Request, wanted: ResponseRequest, asked: ChatRequest) -> HTTPResponse | None:
     if wanted.stream:
-        await stream(request, wanted.to_engine(), lambda model: ResponseFrames(Reply(wanted, model)), "chat")
+        await stream(request, [asked], lambda model: ResponseFrames(Reply(wanted, model)), "chat")
         return None
     engine = request.app.ctx.engine
-    completion = await engine.complete(wanted.to_engine())
+    completion = await engine.complete(asked)
     _account(request, [completion], "chat")
     return json_reply(Reply(wanted, engine.model(completion.model)).whole(completion))
 
 
 async def _answered(
-    request: Request, wanted: GenerationRequest, asked: Sequence[ChatRequest], kind: type[Answer]
+    request: Request, wanted: ChatCompletionRequest | CompletionRequest, asked: Sequence[ChatRequest]
 ) -> HTTPResponse | None:
     if wanted.stream:
-        (one,) = asked
         with_usage = wanted.wants_usage_chunk
         await stream(
             request,
-            one,
-            lambda model: ChunkFrames(Chunks(kind.by(model), with_usage=with_usage)),
-            kind.operation,
+            asked,
+            lambda model: ChunkFrames(Chunks(wanted.answer_by(model), with_usage=with_usage)),
+            wanted.operation,
         )
         return None
-    return await _whole(request, asked, kind)
-
-
-async def _whole(request: Request, asked: Sequence[ChatRequest], kind: type[Answer]) -> HTTPResponse:
     engine = request.app.ctx.engine
     completions = await _all([engine.complete(each) for each in asked])
-    _account(request, completions, kind.operation)
-    return json_reply(kind.by(engine.model(completions[0].model)).whole(completions))
+    _account(request, completions, wanted.operation)
+    return json_reply(wanted.answer_by(engine.model(completions[0].model)).whole(completions))
 
 
-def _account(
-    request: Request, completions: Sequence[Completion], operation: Literal["chat", "text_completion"]
-) -> None:
+def _account(request: Request, completions: Sequence[Completion], operation: Operation) -> None:
     devices = tuple(dict.fromkeys(completion.device for completion in completions))
     say_devices(request, *devices)
     request.ctx.work = Work(
@@ -108,7 +108,19 @@ def _account(
         devices,
         input_tokens=sum(completion.usage.prompt_tokens for completion in completions),
         output_tokens=sum(completion.usage.completion_tokens for completion in completions),
+        queue_seconds=tuple(completion.queue_seconds for completion in completions),
     )
+
+
+@contextlib.contextmanager
+def _asked_in(field: str) -> Iterator[None]:
+    """The engine knows messages only; who asked in another way is told the name of their own field."""
+    try:
+        yield
+    except BadInput as error:
+        if error.param == "messages":
+            error.param = field
+        raise
 
 
 async def _all(answers: Sequence[Coroutine[None, None, Completion]]) -> list[Completion]:

@@ -34,8 +34,9 @@ class WireModel(BaseModel):
         return self
 
     def ignored(self) -> Iterator[str]:
-        """Dotted names of the fields, here and in nested objects, that had no effect."""
-        yield from (name for name in self.model_extra or {} if name not in self.idle_values)
+        """Dotted names of the fields, here and in nested objects, that had no effect; null asked for none."""
+        asked = (name for name, value in (self.model_extra or {}).items() if value is not None)
+        yield from (name for name in asked if name not in self.idle_values)
         for name in type(self).model_fields:
             value = getattr(self, name)
             for item in value if isinstance(value, list) else [value]:

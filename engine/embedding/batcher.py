@@ -65,6 +65,7 @@ class Text:
     token_ids: NDArray[np.int32]
     order: tuple[int, int]
     """Its length, then the order of arrival."""
+    arrived_at: float
     taken: bool = False
     attempts: int = 0
 
@@ -83,6 +84,7 @@ class DeviceShare:
     failed_batches: int = 0
     expected_seconds: float = 0.0
     actual_seconds: float = 0.0
+    queue_seconds: float = 0.0
 
 
 def _fail(batch: Sequence[Text], error: Exception) -> None:
@@ -150,11 +152,11 @@ class Batcher:
         if self.waiting and self.waiting + len(token_ids) > MAX_WAITING_TEXTS:
             raise Overloaded(f"{self.waiting} texts wait to be embedded already.", retry_after_seconds=5)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        count = len(token_ids)
+        count, now = len(token_ids), time.monotonic()
         request = Request(done, vectors=[None] * count, devices=[None] * count, missing=count)
         self._enqueue(
             request,
-            [Text(request, n, ids, (len(ids), next(self._arrivals))) for n, ids in enumerate(token_ids)],
+            [Text(request, n, ids, (len(ids), next(self._arrivals)), now) for n, ids in enumerate(token_ids)],
         )
         try:
             await done
@@ -206,7 +208,7 @@ class Batcher:
         except EngineError as error:
             self._failed(device, batch, error)
             return
-        self._account(device, lengths, expected, time.monotonic() - started)
+        self._account(device, batch, expected, started)
         for text, vector in zip(batch, vectors, strict=True):
             request = text.request
             request.vectors[text.index] = vector
@@ -216,14 +218,17 @@ class Batcher:
                 request.done.set_result(None)
 
     def _account(
-        self, device: EmbeddingDevice, lengths: Sequence[int], expected: float, actual: float
+        self, device: EmbeddingDevice, batch: Sequence[Text], expected: float, started: float
     ) -> None:
+        actual = time.monotonic() - started
+        lengths = [text.length for text in batch]
         share = self.shares[device.device, bucket(max(lengths))]
         share.batches += 1
         share.texts += len(lengths)
         share.tokens += sum(lengths)
         share.expected_seconds += expected
         share.actual_seconds += actual
+        share.queue_seconds += sum(started - text.arrived_at for text in batch)
         if device.costs:
             device.costs.learn(expected, actual, chat_active=self._chat_active())
         logger.debug(

@@ -104,7 +104,7 @@ class TextTokenizer:
     def _too_long(self, index: int, actual_tokens: int) -> ContextTooLong:
         return ContextTooLong(
             f"Input {index} has {actual_tokens} tokens, but this model reads at most "
-            f"{self._context_tokens}. Split it, shorten it, or ask for truncation.",
+            f"{self._context_tokens}. Split it or shorten it.",
             limit_tokens=self._context_tokens,
             actual_tokens=actual_tokens,
             param="input",

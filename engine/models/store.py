@@ -15,8 +15,8 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +47,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """revision: changes whenever any file does. size_bytes: of the files in the manifest."""
+    """revision: changes whenever any file does. size_bytes: of the files in the manifest.
+
+    installed_at: Unix seconds.
+    """
 
     id: str
     kind: ModelKind
@@ -57,6 +60,7 @@ class InstalledModel:
     dimensions: int | None
     source: str
     size_bytes: int
+    installed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class ModelStore:
             dimensions=manifest.dimensions,
             source=manifest.source,
             size_bytes=sum(file.size_bytes for file in manifest.files),
+            installed_at=_written_at(folder / MANIFEST),
         )
 
     def require(self, model_id: str) -> InstalledModel:
@@ -209,6 +214,13 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted(f for f in parent.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _written_at(file: Path) -> int:
+    """Unix seconds; 0 if it is removed in this moment."""
+    with suppress(FileNotFoundError):
+        return int(file.stat().st_mtime)
+    return 0
 
 
 def _read_manifest(folder: Path) -> Manifest | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -330,3 +331,21 @@ async def settled(batcher: Batcher, waiting: int) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while batcher.waiting != waiting:
             await asyncio.sleep(0)
+
+
+async def test_the_time_that_texts_wait_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=lambda: now))
+    async with running() as (batcher, device):
+        first = asyncio.create_task(embed(batcher, 5))
+        await device.batch()
+        others = asyncio.create_task(embed(batcher, 9, 9))
+        await settled(batcher, 2)
+        now += 3
+        device.release()
+        await device.batch()
+        now += 1
+        device.release()
+        await asyncio.gather(first, others)
+
+    assert [share.queue_seconds for share in batcher.shares.values()] == [6.0]  # two texts, 3 s each

@@ -1,7 +1,11 @@
 """Who advances when, on a runtime that writes down what it was asked to do."""
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 
+from engine.chat import conversation as conversation_module
 from engine.chat.messages import Finished, Piece, Refused, Reply
 from engine.chat.runtime import Logits
 from engine.chat.scheduler import Scheduler
@@ -219,3 +223,15 @@ def test_a_stop_string_ends_the_answer_in_front_of_it():
         Piece(1, "C"),
         Finished(1, "stop", Usage(prompt_tokens=1, completion_tokens=5)),
     ]
+
+
+def test_the_end_tells_how_long_a_conversation_waited_for_its_place(monkeypatch: pytest.MonkeyPatch):
+    steps = itertools.count()
+    monkeypatch.setattr(conversation_module, "time", SimpleNamespace(monotonic=lambda: next(steps)))
+    scheduler = Scheduler(FakeRuntime(), max_active=1)
+    for request_id in (1, 2):  # they arrive at 0 and 1
+        scheduler.submit(conversation(request_id, "A", max_tokens=2))
+
+    ends = [reply for reply in run(scheduler) if isinstance(reply, Finished)]
+
+    assert [end.queue_seconds for end in ends] == [2, 2]  # admitted at 2 and 3

@@ -49,8 +49,9 @@ class FakeEngine:
 
     admission, reading, writing: while one is not set, a request waits before its first event, before its
     first piece, or after each piece. error: raised by `embed`, and by `chat` at once or after some pieces.
-    detail: of the models that are not ready, by `states`.
-    started, ended: set when a request runs, and when it is over, however it ends.
+    error_from_request: the first chat, counted from 0, that meets it. detail: of the models that are not
+    ready, by `states`. running: chats, now. started, ended: set when a request runs, and when none runs any
+    more, however it ended.
     """
 
     def __init__(
@@ -59,12 +60,15 @@ class FakeEngine:
         pieces: tuple[str | ChatPiece | ChatToolCall, ...] = ("Hel", "lo"),
         error: Exception | None = None,
         pieces_before_error: int | None = None,
+        error_from_request: int = 0,
         states: Mapping[str, ModelState] = MappingProxyType({}),
         detail: str = "half fetched",
     ) -> None:
         self.pieces = pieces
         self.error = error
         self.pieces_before_error = pieces_before_error
+        self.error_from_request = error_from_request
+        self.running = 0
         self.states = states
         self.detail = detail
         self.requests: list[EmbedRequest | ChatRequest] = []
@@ -95,26 +99,32 @@ class FakeEngine:
         )
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+        error = self.error if len(self.requests) >= self.error_from_request else None
         self.requests.append(request)
+        self.running += 1
         self.started.set()
         try:
             await self.admission.wait()
-            if self.error and self.pieces_before_error is None:
-                raise self.error
+            if error and self.pieces_before_error is None:
+                raise error
             self.model(request.model or CHATTER)
             yield ChatStarted(CHATTER, "cpu")
             await self.reading.wait()
             for written, piece in enumerate(self.pieces):
-                if self.error and written == self.pieces_before_error:
-                    raise self.error
+                if error and written == self.pieces_before_error:
+                    raise error
                 yield ChatPiece(piece) if isinstance(piece, str) else piece
                 await self.writing.wait()
             calls = any(isinstance(piece, ChatToolCall) for piece in self.pieces)
             yield ChatFinished(
-                "tool_calls" if calls else "stop", Usage(prompt_tokens=7, completion_tokens=len(self.pieces))
+                "tool_calls" if calls else "stop",
+                Usage(prompt_tokens=7, completion_tokens=len(self.pieces)),
+                queue_seconds=0.5,
             )
         finally:
-            self.ended.set()
+            self.running -= 1
+            if not self.running:
+                self.ended.set()
 
     complete = Engine.complete
 
@@ -146,7 +156,7 @@ class FakeEngine:
         )
 
     def embedding_work(self) -> tuple[EmbeddingWork, ...]:
-        cpu = DeviceWork("cpu", 32, 3, 30, 400, 1, 0.5, 0.75)
+        cpu = DeviceWork("cpu", 32, 3, 30, 400, 1, 0.5, 0.75, 1.25)
         return (EmbeddingWork(EMBEDDER, (cpu,), cache_hits=5, cache_misses=25),)
 
     def _status(
@@ -165,6 +175,7 @@ class FakeEngine:
             rss_bytes=0,
             requests=0,
             tokens=0,
+            installed_at=1_700_000_000 if kind == "embedding" else None,
         )
 
 

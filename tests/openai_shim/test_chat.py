@@ -7,6 +7,7 @@ import httpx2
 import openai
 import pytest
 
+from engine.errors import Overloaded
 from engine.types import (
     ChatPiece,
     ChatRequest,
@@ -21,7 +22,7 @@ from engine.types import (
     ToolUse,
 )
 from tests.openai_shim.conftest import Gateway, gateway
-from tests.openai_shim.fakes import CHATTER, FakeEngine, soon
+from tests.openai_shim.fakes import CHATTER, FakeEngine, settings, soon
 
 HELLO = [{"role": "user", "content": "Hello"}]
 ASKED = (Message("user", "Hello"),)
@@ -123,6 +124,11 @@ async def test_every_sampling_field_reaches_the_engine(
         ({"role": "tool", "content": "4", "tool_call_id": "a"}, Message("tool", "4", tool_call_id="a")),
         ({"role": "assistant", "content": None, "tool_calls": [ADDED]}, Message("assistant", "", (ADD,))),
         ({"role": "assistant", "tool_calls": [ADDED]}, Message("assistant", "", (ADD,))),
+        (
+            {"role": "assistant", "content": None, "function_call": ADDED["function"]},
+            Message("assistant", "", (replace(ADD, id="add"),)),
+        ),
+        ({"role": "function", "name": "add", "content": "4"}, Message("tool", "4", tool_call_id="add")),
         ({"role": "assistant"}, Message("assistant", "")),
         (
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -154,10 +160,14 @@ async def test_every_form_of_a_message_is_read(
         ({"stop": 7}, "stop"),
         ({"seed": 2**63}, "seed"),
         ({"n": 9}, "n"),
-        ({"n": 2, "stream": True}, "n"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"functions": [WEATHER["function"]], "tools": [WEATHER]}, "functions"),
+        ({"functions": [WEATHER["function"]], "function_call": {"name": "f"}}, "function_call"),
+        ({"function_call": {"name": "f"}}, "function_call"),
+        ({"function_call": "required"}, "function_call"),
         (
             {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}},
             "tool_choice",
@@ -189,6 +199,7 @@ async def test_every_form_of_a_message_is_read(
         ({"messages": []}, "messages"),
         ({"messages": "Hello"}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0]"),
+        ({"messages": [{"role": "function", "content": "4"}]}, "messages[0]"),
         ({"messages": [{"role": "poet", "content": "Hello"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
@@ -211,9 +222,9 @@ async def test_a_wrong_request_is_a_400_that_names_the_parameter(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"functions": [{"name": "f"}]},
-        {"function_call": {"name": "f"}},
         {"modalities": ["audio"]},
+        {"audio": {"voice": "alloy", "format": "wav"}},
+        {"web_search_options": {}},
     ],
     ids=str,
 )
@@ -305,6 +316,68 @@ async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
     ]
 
 
+FUNCTIONS = {"model": CHATTER, "messages": HELLO, "functions": [WEATHER["function"]]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "use"),
+    [
+        ({}, ToolUse(TOOLS, parallel=False)),
+        ({"function_call": "auto"}, ToolUse(TOOLS, parallel=False)),
+        ({"function_call": "none"}, ToolUse(TOOLS, "none", parallel=False)),
+        ({"function_call": {"name": "weather"}}, ToolUse(TOOLS, only="weather", parallel=False)),
+    ],
+    ids=str,
+)
+async def test_functions_are_tools_of_which_one_is_called(
+    running: Gateway, fields: dict[str, object], use: ToolUse
+) -> None:
+    reply = await running.http.post("/v1/chat/completions", json=FUNCTIONS | fields)
+
+    assert running.engine.requests == [ChatRequest(ASKED, CHATTER, tool_use=use)]
+    assert "x-ignored-params" not in reply.headers
+
+
+async def test_who_sent_functions_gets_the_call_in_their_form_whole_and_streamed() -> None:
+    async with gateway(FakeEngine(pieces=(ChatToolCall(ADD),))) as running:
+        choice = (await running.openai.chat.completions.create(**FUNCTIONS)).choices[0]
+        stream = await running.openai.chat.completions.create(**FUNCTIONS, stream=True)
+        streamed = [chunk.choices[0] async for chunk in stream]
+
+    assert choice.model_dump(exclude_unset=True) == {
+        "index": 0,
+        "message": {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "function_call": ADDED["function"],
+        },
+        "logprobs": None,
+        "finish_reason": "function_call",
+    }
+    assert [part.delta.function_call.model_dump() for part in streamed if part.delta.function_call] == [
+        ADDED["function"]
+    ]
+    assert [part.finish_reason for part in streamed] == [None, None, "function_call"]
+
+
+async def test_who_sent_functions_and_gets_text_finds_nothing_unusual(running: Gateway) -> None:
+    choice = (await running.openai.chat.completions.create(**FUNCTIONS)).choices[0]
+
+    message = choice.message
+    assert (message.content, message.function_call, choice.finish_reason) == ("Hello", None, "stop")
+
+
+async def test_an_answer_sent_back_as_it_came_is_nothing_unknown() -> None:
+    """The SDK's message objects carry all fields that the reply had, null or not."""
+    async with gateway(configured=settings(strict=True)) as running:
+        first = await running.openai.chat.completions.create(model=CHATTER, messages=HELLO)
+        again = [*HELLO, first.choices[0].message, {"role": "user", "content": "And?", "name": None}]
+        second = await running.openai.chat.completions.create(model=CHATTER, messages=again)
+
+    assert second.choices[0].message.content == "Hello"
+
+
 async def test_the_openai_client_reads_logprobs() -> None:
     token = TokenLogprob("é".encode()[:1], -math.inf)
     engine = FakeEngine(pieces=(ChatPiece("é", (ChosenLogprob(token, (token,)),)),))
@@ -326,6 +399,52 @@ async def test_several_choices_have_their_own_seeds_and_one_prompt(running: Gate
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
     assert [asked.sampling.seed for asked in running.engine.requests] == [5, 6, 7]
     assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (7, 6)
+
+
+async def test_a_stream_of_several_choices_has_them_all_and_one_usage(running: Gateway) -> None:
+    asked = {"model": CHATTER, "messages": HELLO, "n": 3, "seed": 5}
+    whole = (await running.openai.chat.completions.create(**asked)).model_dump()
+    stream = await running.openai.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = [chunk async for chunk in stream]
+    parts = [chunk.choices[0] for chunk in chunks]
+
+    of_choice = [[part for part in parts if part.index == index] for index in range(3)]
+    assert [part.index for part in parts[:3]] == [0, 1, 2]
+    assert [[part.delta.role for part in one] for one in of_choice] == [["assistant", None, None, None]] * 3
+    assert ["".join(part.delta.content or "" for part in one) for one in of_choice] == ["Hello"] * 3
+    assert [[part.finish_reason for part in one] for one in of_choice] == [[None, None, None, "stop"]] * 3
+    assert (last.choices, last.usage.model_dump()) == ([], whole["usage"])
+    assert [asked.sampling.seed for asked in running.engine.requests] == [5, 6, 7] * 2
+
+
+async def test_choices_are_streamed_side_by_side() -> None:
+    engine = FakeEngine()
+    engine.writing.clear()
+    async with gateway(engine) as running:
+        stream = await running.openai.chat.completions.create(model=CHATTER, messages=HELLO, n=2, stream=True)
+        chunks = aiter(stream)
+        first = [(await soon(anext(chunks))).choices[0] for _ in range(4)]
+        engine.writing.set()
+        rest = [chunk.choices[0] async for chunk in chunks]
+
+    assert sorted((part.index, part.delta.content) for part in first) == [
+        (0, ""), (0, "Hel"), (1, ""), (1, "Hel"),
+    ]  # fmt: skip
+    assert sorted((part.index, part.delta.content) for part in rest if part.delta.content) == [
+        (0, "lo"), (1, "lo"),
+    ]  # fmt: skip
+
+
+async def test_one_refused_choice_refuses_a_stream_with_its_status() -> None:
+    full = Overloaded("All places are taken.", retry_after_seconds=5)
+    engine = FakeEngine(error=full, error_from_request=2)
+    async with gateway(engine) as running:
+        reply = await post(running, n=3, stream=True)
+
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "5")
+    assert engine.running == 0
 
 
 async def test_a_stream_carries_the_same_answer(running: Gateway) -> None:
@@ -353,17 +472,19 @@ async def test_a_stream_has_a_real_status(running: Gateway, error: type[Exceptio
         assert (await create).response.status_code == 200
 
 
+@pytest.mark.parametrize("choices", [1, 3])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_caller_who_leaves_frees_the_model(stream: bool) -> None:
+async def test_a_caller_who_leaves_frees_the_model(stream: bool, choices: int) -> None:
     engine = FakeEngine()
     engine.reading.clear()
     async with gateway(engine) as running:
-        call = asyncio.create_task(post(running, stream=stream))
+        call = asyncio.create_task(post(running, stream=stream, n=choices))
         await soon(engine.started.wait())
 
         call.cancel()
 
         await soon(engine.ended.wait())
+        assert engine.running == 0
 
 
 async def test_a_reader_who_leaves_in_the_middle_frees_the_model() -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 
 from engine.errors import WorkerCrashed
 from tests.openai_shim.conftest import Gateway, gateway
@@ -56,6 +56,19 @@ async def test_an_answer_is_the_chunks_of_an_event_stream(running: Gateway) -> N
     frames = "".join(f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n" for chunk in chunks)
     assert constant(f"{frames}data: [DONE]\n\n") == constant(streamed.text)
     assert last == {"type": "done"}
+
+
+async def test_several_choices_come_side_by_side(running: Gateway) -> None:
+    async with connected(running) as socket:
+        await ask(socket, ASK | {"n": 2, "stream_options": {"include_usage": True}})
+        *chunks, usage, done = await answer(socket)
+
+    parts = [chunk["choices"][0] for chunk in chunks]
+    assert {
+        index: "".join(part["delta"].get("content", "") for part in parts if part["index"] == index)
+        for index in (0, 1)
+    } == {0: "Hello", 1: "Hello"}
+    assert (usage["choices"], usage["usage"]["total_tokens"], done) == ([], 11, {"type": "done"})
 
 
 async def test_requests_are_answered_in_turn_and_counted() -> None:
@@ -114,7 +127,6 @@ async def test_a_second_request_waits_for_the_end_of_the_first() -> None:
         ({"type": "shout"}, "invalid_value", "type"),
         (ASK | {"model": "nope"}, "model_not_found", "model"),
         (ASK | {"temperature": 9}, "invalid_value", "temperature"),
-        (ASK | {"n": 2}, "unsupported_parameter", "n"),
         (ASK | {"stream": False}, "unsupported_parameter", "stream"),
     ],
     ids=lambda value: json.dumps(value)[-20:],
@@ -176,7 +188,41 @@ async def test_a_caller_who_leaves_frees_the_model() -> None:
         await soon(engine.ended.wait())
 
 
-async def test_a_gateway_that_ends_closes_the_socket() -> None:
+async def test_a_gateway_that_ends_finishes_the_answer_and_closes_the_socket() -> None:
+    engine = FakeEngine()
+    engine.writing.clear()
+    async with gateway(engine) as running, connected(running) as socket, connected(running) as idle:
+        await ask(socket, ASK)
+        await soon(engine.started.wait())
+
+        running.context.closing.set()
+        with pytest.raises(ConnectionClosedOK) as idle_closed:
+            await hear(idle)
+        engine.writing.set()
+
+        assert (await answer(socket))[-1] == {"type": "done"}
+        with pytest.raises(ConnectionClosedOK) as closed:
+            await hear(socket)
+    assert (idle_closed.value.rcvd.code, closed.value.rcvd.code) == (1001, 1001)
+
+
+async def test_an_answer_can_be_cancelled_while_the_gateway_ends() -> None:
+    engine = FakeEngine()
+    engine.writing.clear()
+    async with gateway(engine) as running, connected(running) as socket:
+        await ask(socket, ASK)
+        await soon(engine.started.wait())
+
+        running.context.closing.set()
+        await ask(socket, CANCEL)
+
+        assert (await answer(socket))[-1] == {"type": "cancelled"}
+        with pytest.raises(ConnectionClosedOK):
+            await hear(socket)
+
+
+async def test_an_answer_that_does_not_end_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai_shim.app.DRAIN_SECONDS", 0.05)
     engine = FakeEngine()
     engine.writing.clear()
     async with gateway(engine) as running:

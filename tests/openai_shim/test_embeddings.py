@@ -143,13 +143,14 @@ async def test_the_reply_says_which_device_computed_it(running: Gateway) -> None
     assert "x-npu-emulated" not in reply.headers
 
 
-async def test_a_caller_who_leaves_takes_the_request_along() -> None:
+@pytest.mark.parametrize("characters", [1, 500_000])
+async def test_a_caller_who_leaves_takes_the_request_along(characters: int) -> None:
+    """The server stops reading while much of a body waits; it must read again to notice the end."""
     engine = FakeEngine()
     engine.admission.clear()
     async with gateway(engine) as running:
-        call = asyncio.create_task(
-            running.http.post("/v1/embeddings", json={"model": EMBEDDER, "input": "a"})
-        )
+        asked = {"model": EMBEDDER, "input": "a" * characters}
+        call = asyncio.create_task(running.http.post("/v1/embeddings", json=asked))
         await soon(engine.started.wait())
 
         call.cancel()

@@ -249,3 +249,14 @@ async def test_strict_refuses_unknown_fields_by_name() -> None:
 
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "best_wishes")
     assert reply.json()["error"]["code"] == "unsupported_parameter"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("route", "field"), [("/v1/completions", "prompt"), ("/v1/responses", "input")])
+async def test_an_overflow_names_the_field_that_the_route_knows(route: str, field: str, stream: bool) -> None:
+    overflow = engine_errors.ContextTooLong("Long.", limit_tokens=9, actual_tokens=10, param="messages")
+    async with gateway(FakeEngine(error=overflow)) as running:
+        reply = await running.http.post(route, json={field: "Hello", "stream": stream})
+
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", field)

@@ -1,6 +1,7 @@
 """The document says what the routes do."""
 
 import json
+from typing import Any
 
 import httpx2
 import pytest
@@ -28,15 +29,27 @@ anything = st.recursive(
 )
 
 
-def schema_of(reply: httpx2.Response, method: str, path: str) -> dict[str, object]:
+def schema_of(reply: httpx2.Response, method: str, path: str) -> dict[str, Any]:
     """What the document says about this reply, with the definitions it refers to."""
-    responses = PATHS[path][method]["responses"]
-    content = responses.get(str(reply.status_code), responses["default"])["content"]
-    return content[reply.headers["content-type"]]["schema"] | {"components": DOCUMENT["components"]}
+    content = PATHS[path][method]["responses"][str(reply.status_code)]["content"]
+    kind, _, _ = reply.headers["content-type"].partition(";")
+    return content[kind]["schema"] | {"components": DOCUMENT["components"]}
 
 
 def assert_documented(reply: httpx2.Response, method: str, path: str) -> None:
     Draft202012Validator(schema_of(reply, method, path)).validate(reply.json())
+
+
+def assert_events_documented(reply: httpx2.Response, method: str, path: str) -> None:
+    schema = schema_of(reply, method, path)
+    (payload,) = (kind for kind in schema["properties"]["data"]["anyOf"] if "contentSchema" in kind)
+    validator = Draft202012Validator(payload["contentSchema"] | {"components": schema["components"]})
+    lines = (line for line in reply.text.splitlines() if line.startswith("data: "))
+    written = [line.removeprefix("data: ") for line in lines]
+    assert written
+    for data in written:
+        if data != "[DONE]":
+            validator.validate(json.loads(data))
 
 
 def test_every_schema_is_valid_json_schema() -> None:
@@ -89,11 +102,12 @@ def bodies(draw: st.DrawFn) -> tuple[str, dict[str, object]]:
     path = draw(st.sampled_from(sorted(KNOWN_FIELDS)))
     known, in_order = KNOWN_FIELDS[path]
     names = st.sampled_from([*known.model_fields, *known.idle_values])
-    return path, in_order | draw(st.dictionaries(names, anything, max_size=4))
+    stream = draw(st.sampled_from([{}, {"stream": True}]))
+    return path, in_order | stream | draw(st.dictionaries(names, anything, max_size=4))
 
 
 @given(asked=bodies())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2000, deadline=None)
 async def test_no_body_breaks_the_gateway(
     shared_gateway: Gateway, asked: tuple[str, dict[str, object]]
 ) -> None:
@@ -103,5 +117,7 @@ async def test_no_body_breaks_the_gateway(
     reply = await shared_gateway.http.post(path, content=content, headers=headers)
 
     assert reply.status_code < 500, reply.text
-    if not reply.headers["content-type"].startswith("text/event-stream"):
+    if reply.headers["content-type"].startswith("text/event-stream"):
+        assert_events_documented(reply, "post", path)
+    else:
         assert_documented(reply, "post", path)

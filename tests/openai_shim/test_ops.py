@@ -65,6 +65,7 @@ async def test_models_are_listed_with_what_a_client_needs_to_choose(running: Gat
     listed = (await running.http.get("/v1/models")).json()
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == [EMBEDDER, CHATTER]
+    assert listed["data"][0]["created"] == 1_700_000_000  # when it was installed
     assert listed["data"][1] == (await running.http.get(f"/v1/models/{CHATTER}")).json() == chatter
 
 
@@ -78,6 +79,12 @@ async def test_the_openai_client_reads_the_models(running: Gateway) -> None:
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
 async def test_a_slash_at_the_end_makes_no_difference(running: Gateway, path: str) -> None:
     assert (await running.http.get(path)).status_code == 200
+
+
+async def test_no_header_is_empty(running: Gateway) -> None:
+    reply = await running.http.get("/v1/models")
+
+    assert [name for name, value in reply.headers.items() if not value] == []
 
 
 async def test_the_gateway_tells_its_own_processes_which_one_it_is() -> None:

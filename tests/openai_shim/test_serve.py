@@ -1,13 +1,10 @@
 """`npu-gateway serve` as a process, with the real models."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,57 +14,15 @@ import pytest
 
 from engine.daemon.endpoint import read
 from engine.settings import Home
+from tests.openai_shim.processes import Served, serving, wait_until_up
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@dataclass(frozen=True)
-class Served:
-    process: subprocess.Popen[str]
-    home: Home
-
-    @property
-    def url(self) -> str:
-        endpoint = read(self.home)
-        assert endpoint is not None
-        return endpoint.url
-
-    def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-
 @pytest.fixture
 def served(models_home: Home, tmp_path: Path) -> Iterator[Served]:
-    """Two models are up. Linked, not copied: a home of its own costs no disk."""
-    home = Home(tmp_path / "home")
-    shutil.copytree(models_home.models, home.models, copy_function=os.link)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine.cli", "serve", "--port", "0"],
-        env=os.environ | {"NPU_GATEWAY_HOME": str(home.root), "COLUMNS": "200"},
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    try:
-        yield Served(process, home)
-    finally:
-        process.kill()
-        process.communicate(timeout=30)
-
-
-def wait_until_up(served: Served) -> str:
-    """What serve prints until its last model is ready."""
-    printed = ""
-    assert served.process.stderr is not None
-    too_late = threading.Timer(120, served.process.kill)
-    too_late.start()
-    try:
-        for line in served.process.stderr:
-            printed += line
-            if line.startswith("smollm2"):
-                return printed
-    finally:
-        too_late.cancel()
-    raise AssertionError(printed)
+    with serving(models_home, tmp_path / "home") as started:
+        yield started
 
 
 def test_it_shows_how_to_use_it_and_what_came_up(served: Served) -> None:
