@@ -7,6 +7,7 @@ from functools import partial
 from http import HTTPStatus
 
 import uvicorn
+from mcp.server.mcpserver import MCPServer
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +16,8 @@ from engine.client import Locate
 from engine.daemon.claim import port_holder
 from engine.daemon.endpoint import read
 from engine.errors import PortTaken
-from engine.settings import Settings
+from engine.settings import Home, Settings
+from mcp_server.app import App
 from mcp_server.server import create_server
 
 HOST = "127.0.0.1"
@@ -25,13 +27,23 @@ CLOSING_SECONDS = 3
 
 
 def serve_http(settings: Settings, locate: Locate, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; announce gets the address. The SDK refuses foreign Host and Origin headers.
+    """Serve the tools until Ctrl-C; announce gets the address. Raises PortTaken and BadInput."""
+    run(create_app(create_server(settings.home, locate), settings), port, announce)
 
-    Raises PortTaken.
+
+def create_app(server: MCPServer[App], settings: Settings) -> ASGIApp:
+    """A server behind the gateway's tokens; the SDK refuses foreign Host and Origin headers.
+
+    Raises BadInput when the keys cannot be read.
     """
-    app = create_server(settings.home, locate).streamable_http_app(host=HOST, streamable_http_path=PATH)
-    guarded = TokenRequired(app, partial(_tokens, settings))
-    config = uvicorn.Config(guarded, log_config=None, timeout_graceful_shutdown=CLOSING_SECONDS)
+    app = server.streamable_http_app(host=HOST, streamable_http_path=PATH)
+    return TokenRequired(app, partial(_tokens, settings.keys(), settings.home))
+
+
+def run(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C; announce gets the address. port 0: a free one. Raises PortTaken."""
+    # httptools, which uvicorn takes when it is there, leaves white space at the end of header values.
+    config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=CLOSING_SECONDS)
     with _listener(port) as listener:
         announce(f"http://{HOST}:{listener.getsockname()[1]}{PATH}")
         uvicorn.Server(config).run(sockets=[listener])
@@ -62,10 +74,10 @@ class TokenRequired:
         return scheme.lower() == "bearer" and any(matches)
 
 
-def _tokens(settings: Settings) -> list[str]:
-    """What the gateway's own routes accept: the key of the configuration, and the running gateway's token."""
-    endpoint = read(settings.home)
-    return [token for token in (settings.api_key, endpoint and endpoint.token) if token]
+def _tokens(keys: tuple[str, ...], home: Home) -> tuple[str, ...]:
+    """What the gateway's own routes accept: the configured keys, and the running gateway's token."""
+    endpoint = read(home)
+    return (*keys, endpoint.token) if endpoint else keys
 
 
 def _listener(port: int) -> socket.socket:

@@ -18,6 +18,7 @@ COSINE_DECIMALS = 3
 EMBED_NOTES: Mapping[Output, str] = MappingProxyType(
     {
         "summary": "Ask for output='similarities', 'vectors' or 'file' to see more.",
+        "similarities": "Row i, column j: the cosine of texts i and j.",
         "file": 'Each line of the file: {"text": ..., "vector": [...]}.',
     }
 )
@@ -37,7 +38,7 @@ class EmbedResult(BaseModel):
     )
     vectors: list[list[float]] = Field(description="Unit vectors in the order of the texts, if asked for.")
     file: str = Field(description="Path of the JSON Lines file that was written, if asked for.")
-    note: str = Field(description="What to do next, or empty.")
+    note: str = Field(description="How to read the result or what to do next, or empty.")
 
 
 class CompleteResult(BaseModel):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from engine import __version__
@@ -28,6 +29,17 @@ offline. One gateway serves all programs of this computer, so calls may wait for
 The first call after a start may take some seconds while models load; an error says what to do next.
 """
 
+CONSTANT: tuple[CacheableMethod, ...] = (
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+)
+"""What never changes while a server runs, and is the same for everybody."""
+CONSTANT_FOR_MS = 10 * 60 * 1000
+"""How long clients need not ask again; a newer version may have taken over by then."""
+
 
 def create_server(home: Home, locate: Locate) -> MCPServer[App]:
     """locate: finds the gateway or starts one; called in the background at start and after a loss."""
@@ -47,6 +59,7 @@ def create_server(home: Home, locate: Locate) -> MCPServer[App]:
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         log_level="WARNING",
+        cache_hints=dict.fromkeys(CONSTANT, CacheHint(ttl_ms=CONSTANT_FOR_MS, scope="public")),
     )
     add_tools(server)
     add_resources(server, locate, files)

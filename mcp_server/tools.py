@@ -110,7 +110,7 @@ async def complete(
     Good for private text, short summaries, rewriting and classification; much weaker than you at reasoning
     and facts. It keeps no memory between calls. With json_schema an answer that was not cut off always parses
     and fits; the model does not see the schema, so say in the prompt what each field holds. Expect 10 to 200
-    tokens per second, one call at a time; after 50 seconds you get the text so far with finish_reason
+    tokens per second, shared by all calls; after 50 seconds you get the text so far with finish_reason
     'deadline'.
     """
     system_message = (Message("system", system),) if system else ()

@@ -1,12 +1,12 @@
 """MCP over HTTP: the same tools, behind the gateway's tokens."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -17,9 +17,10 @@ from engine.daemon import Endpoint, ensure
 from engine.settings import Home
 from tests.engine.commands import environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
-from tests.mcp_server.wire import CANNED_MCP, SECONDS, until_chats
+from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, until_chats
 
 API_KEY = "a-key-of-the-configuration"
+OTHER_KEY = "another-key"
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 
 
@@ -36,25 +37,11 @@ class Served:
 @pytest.fixture(scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     home = Home(tmp_path_factory.mktemp("http"))
-    home.config_file.write_text(f'api_key = "{API_KEY}"\n')
+    home.config_file.write_text(f'api_key = "{API_KEY}"\napi_keys = ["{OTHER_KEY}"]\n')
     gateway = await ensure(home, command=command())
-    process = await asyncio.create_subprocess_exec(
-        *CANNED_MCP,
-        "0",
-        env=os.environ | {"NPU_GATEWAY_HOME": str(home.root)},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout
-        url = (await asyncio.wait_for(process.stdout.readline(), SECONDS)).decode().strip()
+    async with address_of((*CANNED_MCP, "0"), home) as url:
         yield Served(url, gateway)
-        process.terminate()
-        await asyncio.wait_for(process.wait(), SECONDS)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-        await dismiss(home)
+    await dismiss(home)
 
 
 @asynccontextmanager
@@ -77,8 +64,9 @@ async def test_the_official_client_gets_results_in_both_eras(served: Served, mod
     assert completed.structured_content["text"] == "user: hello. "
 
 
-async def test_the_key_of_the_configuration_opens_it_too(served: Served):
-    async with client(served, API_KEY) as connected:
+@pytest.mark.parametrize("key", [API_KEY, OTHER_KEY])
+async def test_the_keys_of_the_configuration_open_it_too(served: Served, key: str):
+    async with client(served, key) as connected:
         health = await connected.call_tool("health", {})
 
     assert health.structured_content["status"] == "ok"
@@ -101,6 +89,20 @@ async def test_without_a_token_nobody_gets_in(served: Served, value: str | None)
 
     assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
     assert "npu-gateway token" in reply.text
+
+
+async def test_white_space_at_the_end_of_a_header_is_no_part_of_it(served: Served):
+    """RFC 9110, section 5.5; not every parser takes it off, and clients of httpx refuse to send it."""
+    address = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(
+        f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        f"Authorization: Bearer {API_KEY} \r\nConnection: close\r\n\r\n".encode()
+    )
+    status = await asyncio.wait_for(reader.readline(), SECONDS)
+    writer.close()
+
+    assert status.split()[1] == b"406"  # let in, and then told what to accept
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any):
     assert shown == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
+async def test_clients_need_not_ask_for_the_tools_again(locate: Locate):
+    async with Client(create_server(NO_HOME, locate)) as client:
+        listed = await client.list_tools()
+
+    assert (listed.ttl_ms, listed.cache_scope) == (600_000, "public")
+
+
 async def test_embed_sums_up_by_default(locate: Locate):
     result = await called(locate, "embed", texts=["a", "b"])
 
@@ -79,6 +86,7 @@ async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Loca
     similarities = [[1.0, 1.0, 0.6], [1.0, 1.0, 0.6], [0.6, 0.6, 1.0]]
     assert result.structured_content["similarities"] == similarities
     assert result.structured_content["vectors"] == []
+    assert result.content[0].text.endswith("Row i, column j: the cosine of texts i and j.")
     assert [json.loads(block.text) for block in result.content[1:]] == similarities
 
 

@@ -14,6 +14,7 @@ from engine.client import GatewayClient
 from engine.daemon import Endpoint
 from engine.settings import Home
 
+ROOT = Path(__file__).parents[2]
 CANNED_MCP = (sys.executable, str(Path(__file__).with_name("canned_mcp.py")))
 MODERN = "2026-07-28"
 _META = "io.modelcontextprotocol"
@@ -97,6 +98,26 @@ async def wired(home: Home, command: Sequence[str] = CANNED_MCP) -> AsyncIterato
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+@asynccontextmanager
+async def address_of(command: Sequence[str], home: Home) -> AsyncIterator[str]:
+    """A running server that prints its address as its first line."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=os.environ | {"NPU_GATEWAY_HOME": str(home.root)},
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout
+        yield (await asyncio.wait_for(process.stdout.readline(), SECONDS)).decode().strip()
+        process.terminate()
+        await asyncio.wait_for(process.wait(), SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
