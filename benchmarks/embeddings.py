@@ -11,8 +11,6 @@ written to benchmarks/results/embeddings-DATE.md.
 import argparse
 import datetime
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +28,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Embed, Vectors
 from benchmarks.corpora import Corpora, corpora
 from benchmarks.float32_model import write_hub_folder
+from benchmarks.machine import machine
 from engine.embedding.tokenizer import TextTokenizer
 from engine.hardware import physical_cores
 from engine.settings import Home
@@ -143,7 +142,7 @@ def report(texts: Corpora, measured: dict[str, Measured], folder: Path, threads:
     lines = [
         f"# Embeddings on a CPU, {datetime.date.today()}",
         "",
-        f"bge-small-en-v1.5, the same weights everywhere. Machine: {_machine()}; {threads} threads each. "
+        f"bge-small-en-v1.5, the same weights everywhere. Machine: {machine()}; {threads} threads each. "
         f"Versions: {', '.join(f'{p} {version(p)}' for p in PACKAGES)}. "
         f"Docstrings of Python's standard library, {sizes}. "
         "Contenders took turns; the best of the repeats. Made by `python -m benchmarks.embeddings`.",
@@ -168,23 +167,6 @@ def _row(name: str, result: Measured, reference: Measured, tokens: dict[str, flo
     fidelity = f"{cosines.mean():.5f} / {cosines.min():.5f}"
     columns = [name, *speeds, f"{p50:.1f} / {p95:.1f}", fidelity, f"{result.peak_bytes / 1e6:.0f}"]
     return f"| {' | '.join(columns)} |"
-
-
-def _machine() -> str:
-    memory = psutil.virtual_memory().total / 2**30
-    load = f", load average at the end {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{_cpu()}, {psutil.cpu_count(logical=False)} cores, {memory:.0f} GiB, {platform.system()}{load}"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor()
-    values = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in values.items()}
-    interesting = {"avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16"}
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
-    return f"{fields.get('model name', platform.machine())} ({', '.join(sorted(flags & interesting))})"
 
 
 def main() -> None:
