@@ -72,7 +72,7 @@ class Reply:
             "temperature": 1.0 if asked.temperature is None else asked.temperature,
             "text": {"format": _format(asked.text.format if asked.text else None)},
             "tool_choice": _choice(asked.tool_choice),
-            "tools": [tool.model_dump() for tool in asked.tools or ()],
+            "tools": [_echo(tool.model_dump_json()) for tool in asked.tools or ()],
             "top_p": 1.0 if asked.top_p is None else asked.top_p,
             "truncation": "disabled",
             "usage": None,
@@ -206,12 +206,17 @@ def _usage(usage: Usage) -> JsonObject:
     }
 
 
+def _echo(json: str) -> orjson.Fragment:
+    """What the caller wrote, as text: orjson cannot write every number that callers can."""
+    return orjson.Fragment(json)
+
+
 def _format(wanted: JsonFormat | None) -> JsonObject:
     if wanted is None:
         return {"type": "text"}
     if wanted.schema is None:
         return {"type": "json_object"}
-    return {"type": "json_schema", "name": "answer", "schema": orjson.loads(wanted.schema), "strict": True}
+    return {"type": "json_schema", "name": "answer", "schema": _echo(wanted.schema), "strict": True}
 
 
 def _choice(choice: object) -> object:

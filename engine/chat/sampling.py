@@ -44,10 +44,7 @@ class Sampler:
             adjusted[token] += bias
         if self._seen:
             seen = np.fromiter(self._seen, dtype=np.intp)
-            penalised = adjusted[seen]
-            adjusted[seen] = np.where(
-                penalised > 0, penalised / wanted.repetition_penalty, penalised * wanted.repetition_penalty
-            )
+            adjusted[seen] = _penalised(adjusted[seen], wanted.repetition_penalty)
         if self._generated and (wanted.presence_penalty or wanted.frequency_penalty):
             tokens = np.fromiter(self._generated, dtype=np.intp)
             counts = np.fromiter(self._generated.values(), dtype=np.float32)
@@ -58,12 +55,23 @@ class Sampler:
         wanted = self._sampling
         if wanted.temperature == 0:
             return int(logits.argmax())
-        probabilities = _likely(_softmax(logits / wanted.temperature), wanted.top_k, wanted.min_p)
+        # From the largest down: divided by a tiny temperature, it stays 0 and the others become -infinity.
+        with np.errstate(over="ignore"):
+            sharpened = (logits - logits.max()).astype(np.float64) / wanted.temperature
+        probabilities = _likely(_softmax(sharpened), wanted.top_k, wanted.min_p)
         tokens, weights = _nucleus(probabilities, wanted.top_p)
         cumulative = weights.cumsum()
         # Rounding must not reach the total itself, which lies behind the last token.
         point = min(self._random.random() * cumulative[-1], np.nextafter(cumulative[-1], 0))
         return int(tokens[cumulative.searchsorted(point, side="right")])
+
+
+def _penalised(logits: Logits, penalty: float) -> Logits:
+    """No logit may become infinite: what divides by 1e-40 wants its tokens at any price, and gets them."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        weakened = np.where(logits > 0, logits / penalty, logits * penalty)
+    finite: Logits = np.minimum(weakened, np.finfo(logits.dtype).max)
+    return finite
 
 
 def log_softmax(logits: Logits) -> Logits:
@@ -72,8 +80,8 @@ def log_softmax(logits: Logits) -> Logits:
     return log_probabilities
 
 
-def _softmax(logits: Logits) -> Probabilities:
-    exponentials = np.exp((logits - logits.max()).astype(np.float64))
+def _softmax(logits: Probabilities) -> Probabilities:
+    exponentials = np.exp(logits - logits.max())
     probabilities: Probabilities = exponentials / exponentials.sum()
     return probabilities
 

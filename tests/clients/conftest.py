@@ -2,6 +2,9 @@
 
 import gzip
 import hashlib
+import os
+import shutil
+import subprocess
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -43,3 +46,38 @@ def cl100k_for_tiktoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     name = hashlib.sha1(address.encode()).hexdigest()
     (tmp_path / name).write_bytes(gzip.decompress(table.read_bytes()))
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+
+
+@dataclass(frozen=True)
+class Node:
+    """Node.js, and a folder with openai-node in it."""
+
+    program: str
+    folder: Path
+
+    def printed(self, script: Path, address: Address, *arguments: str) -> str:
+        """Modules are looked for beside a script, so a copy of it runs beside the client."""
+        done = subprocess.run(
+            [self.program, shutil.copy(script, self.folder), *arguments],
+            env=os.environ | {"OPENAI_BASE_URL": address.base_url},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config) -> Node:
+    """The client is fetched by the first run and stays in pytest's cache."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
+        pytest.skip("Node.js is not installed")
+    folder = pytestconfig.cache.mkdir("openai-node")
+    command = [npm, "install", "--prefix", folder, "--no-audit", "--no-fund", "openai"]
+    fetched = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    if fetched.returncode:
+        pytest.skip(f"npm cannot fetch the client: {fetched.stderr.strip()[-200:]}")
+    return Node(program, folder)

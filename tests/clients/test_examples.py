@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Address
+from tests.clients.conftest import Address, Node
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -27,6 +27,10 @@ def printed(address: Address, example: str, *arguments: str) -> str:
 
 def test_openai_chat_answers(address: Address) -> None:
     assert "Paris" in printed(address, "openai_chat.py")
+
+
+def test_openai_node_answers(address: Address, node: Node) -> None:
+    assert "Paris" in node.printed(EXAMPLES / "openai_node.mjs", address)
 
 
 def test_langchain_chat_finds_the_text_and_answers(address: Address) -> None:

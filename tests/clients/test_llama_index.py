@@ -13,8 +13,7 @@ def test_its_embeddings_are_those_of_plain_http(address: Address) -> None:
 
     vectors = embedder.get_text_embedding_batch(TEXTS)
 
-    assert vectors[0] == pytest.approx(address.vectors[0], abs=1e-6)
-    assert len(vectors) == len(TEXTS)
+    assert vectors == [pytest.approx(vector, abs=1e-6) for vector in address.vectors]
 
 
 @pytest.mark.parametrize("is_chat_model", [False, True], ids=["text completion, its default", "chat"])

@@ -82,6 +82,14 @@ def test_repetition_penalty_counts_the_prompt_and_weakens_negative_logits_too():
     assert greedy([-1.0, -1.1], 1, prompt=(0,), repetition_penalty=1.5) == [1]
 
 
+@pytest.mark.parametrize("least", [1e-40, 5e-324], ids=["beyond float32", "the least there is"])
+def test_the_tiniest_settings_still_choose_a_token(least: float):
+    """They are valid, and arithmetic without an end would take every conversation of the model with it."""
+    assert frequencies(draws=9, temperature=least) == {1: 1.0}
+    assert greedy([1.0, 2.0, -3.0], 2, prompt=(0,), repetition_penalty=least) == [0, 0]
+    assert set(frequencies(draws=9, temperature=1, repetition_penalty=least)) <= {0, 1, 2, 3}
+
+
 def test_choosing_leaves_the_logits_as_they_were():
     logits = LOGITS.copy()
 

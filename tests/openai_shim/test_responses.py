@@ -174,3 +174,20 @@ async def test_an_answer_without_text_is_an_empty_message() -> None:
 
     assert whole.output_text == last.response.output_text == ""
     assert len(whole.output) == len(last.response.output) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_numbers_beyond_64_bits_in_schemas_come_back_as_they_were(
+    running: Gateway, streamed: bool
+) -> None:
+    schema = {"type": "object", "maximum": 2**70}
+    asked = {
+        "tools": [ADD | {"parameters": schema}],
+        "text": {"format": {"type": "json_schema", "name": "a", "schema": schema}},
+    }
+
+    reply = await running.http.post("/v1/responses", json=ASK | asked | {"stream": streamed})
+
+    last = reply.text.strip().rpartition("data: ")[2]
+    answer = json.loads(last)["response"] if streamed else reply.json()
+    assert answer["tools"][0]["parameters"] == answer["text"]["format"]["schema"] == schema
