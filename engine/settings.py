@@ -101,7 +101,8 @@ class Settings:
     embedding_cache_mb: int = 64
     """Memory for vectors of texts embedded before, about 30,000 short ones; 0 switches the cache off."""
     keep_alive_minutes: float = 10.0
-    """How long a chat model stays in memory without work; 0 keeps it. The small embedded ones always stay."""
+    """How long a chat model stays in memory without work; 0 keeps it. The small embedded ones stay, and give
+    back only the memory of their conversations."""
     chat_kv_mb: int = 1536
     """Most MiB, per chat model, for the keys and values of its conversations. The default holds 2,048 tokens
     of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""

@@ -46,6 +46,11 @@ class KvMemory(Generic[C]):
         """The conversation pauses or has ended; another turn may come."""
         self._resting.append(cache)
 
+    def forget(self) -> None:
+        """Drop all that rest."""
+        while self._resting:
+            self.drop(self._resting.pop())
+
     def drop(self, cache: C) -> None:
         """Nobody will need this cache any more."""
         self._reserved -= cache.capacity

@@ -31,6 +31,8 @@ class ChatModel:
         arguments = ["--threads", str(physical_cores()), "--kv-bytes", str(settings.chat_kv_mb << 20)]
         if settings.chat_context_tokens is not None:
             arguments += ["--context-tokens", str(settings.chat_context_tokens)]
+        if settings.keep_alive_minutes:
+            arguments += ["--rest-seconds", str(settings.keep_alive_minutes * 60)]
         if settings.chat_speculation:
             arguments.append("--speculate")
         self._worker = Supervisor(

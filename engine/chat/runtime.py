@@ -90,3 +90,6 @@ class Runtime(Protocol):
 
     def close(self, sequence: TokenSequence) -> None:
         """Its memory may be reused from now on."""
+
+    def forget(self) -> None:
+        """Give back to the system what closed sequences have left for their next turn."""

@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--context-tokens", type=int)
     parser.add_argument("--kv-bytes", type=int, required=True)
     parser.add_argument("--speculate", action="store_true")
+    parser.add_argument("--rest-seconds", type=float, help="without work, until conversations are forgotten")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     channel = inherited_channel()
@@ -56,7 +57,7 @@ def main() -> None:
         return
     channel.send(ChatReady(chat.context_tokens))
     try:
-        chat.serve(inbox, channel)
+        chat.serve(inbox, channel, arguments.rest_seconds)
     except OSError:
         os._exit(0)  # nobody reads the answers any more
 
@@ -74,6 +75,7 @@ class Chat:
         speculate: bool,
     ) -> None:
         self.context_tokens = runtime.context_tokens
+        self._runtime = runtime
         self._scheduler = Scheduler(runtime)
         self._encoder = encoder
         self._vocabulary = vocabulary
@@ -100,10 +102,15 @@ class Chat:
             speculate,
         )
 
-    def serve(self, inbox: Inbox, channel: Channel) -> None:
+    def serve(self, inbox: Inbox, channel: Channel, rest_seconds: float | None) -> None:
         """Never returns. Raises OSError when the gateway is gone."""
         while True:
-            for message in _arrived(inbox, wait=self._scheduler.idle):
+            try:
+                messages = _arrived(inbox, wait=self._scheduler.idle, at_most_seconds=rest_seconds)
+            except queue.Empty:
+                self._runtime.forget()
+                messages = [inbox.get()]
+            for message in messages:
                 for reply in self._take(message):
                     channel.send(reply)
             for reply in self._scheduler.step():
@@ -146,12 +153,12 @@ class Chat:
         )
 
 
-def _arrived(inbox: Inbox, *, wait: bool) -> Iterator[Generate | Cancel]:
-    """Everything that is in the inbox now; at least one message if asked to wait."""
-    if wait:
-        yield inbox.get()
+def _arrived(inbox: Inbox, *, wait: bool, at_most_seconds: float | None) -> list[Generate | Cancel]:
+    """Everything that is in the inbox now; at least one message if asked to wait, or queue.Empty."""
+    messages = [inbox.get(timeout=at_most_seconds)] if wait else []
     while not inbox.empty():
-        yield inbox.get()
+        messages.append(inbox.get())
+    return messages
 
 
 def _receive(channel: Channel, inbox: Inbox) -> None:

@@ -69,6 +69,9 @@ class FakeRuntime:
         assert isinstance(sequence, FakeSequence)
         self.open_sequences.remove(sequence)
 
+    def forget(self) -> None:
+        pass
+
     def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
         self.steps.append([])
         for item in work:

@@ -1,7 +1,9 @@
 """SmolLM2 in its worker process, through the channel that the gateway uses."""
 
 import math
+import time
 
+import psutil
 import pytest
 
 from engine.chat.messages import ChatReady, Finished, Piece, Refused, Started
@@ -12,6 +14,8 @@ from tests.engine.chat_worker import PATIENCE_SECONDS, ChatWorker, chat_worker, 
 
 CAPITAL = "What is the capital of France?"
 STORY = "Tell me a story about a fox."
+EIGHT_PROMPTS_KV_BYTES = 8 * 700 * 46_080
+"""What 700 tokens of each take: float32, 30 layers, 3 heads of 64."""
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +242,21 @@ def test_the_memory_for_conversations_bounds_the_context(smollm2_folder):
         ends = [r for r in replies if isinstance(r, Finished)]
         assert [end.usage for end in ends] == [Usage(38, 60, end.usage.cached_tokens) for end in ends]
         assert len({text_of(request_id, replies) for request_id in requests}) == 1
+
+
+def test_without_work_the_memory_of_conversations_goes_back_to_the_system(smollm2_folder):
+    with chat_worker(smollm2_folder, "--rest-seconds", "0.2") as worker:
+        worker.receive()
+        process = psutil.Process(worker.process.pid)
+        worker.answer(CAPITAL, max_tokens=1)
+        eight = [worker.ask(f"{n}. {STORY * 100}", max_tokens=1) for n in range(8)]
+        worker.replies(*eight)
+        with_eight_bytes = process.memory_info().rss
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while process.memory_info().rss > with_eight_bytes - EIGHT_PROMPTS_KV_BYTES:
+            assert time.monotonic() < deadline, "the memory of eight conversations was kept"
+            time.sleep(0.05)
+
+        _, finished = worker.answer(f"0. {STORY * 100}", max_tokens=1)
+        assert finished.usage.cached_tokens == 0
