@@ -195,7 +195,7 @@ def _kv_bytes_per_token(probe: GenaiCache, decoder: dict[str, Any]) -> int:
 
 
 def _return_freed_memory() -> None:
-    """glibc keeps what was freed below its last living allocation: at times the 640 MB of eight conversations."""
+    """glibc keeps what is freed below its last living allocation: at times eight conversations' 640 MB."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
