@@ -102,6 +102,8 @@ class GenaiSequence:
         self.tokens.append(token)
 
     def read(self, count: int, draft: Sequence[int] = ()) -> list[Logits]:
+        if count < self.unread:  # a larger cache is read from the start: the draft's turn has not come
+            draft = ()
         start = len(self.cache.tokens)
         self.cache.read([*self.tokens[start : start + count], *draft])
         return [] if self.unread else self.cache.logits(1 + len(draft))

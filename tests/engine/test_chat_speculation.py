@@ -17,6 +17,7 @@ from tests.engine.chat_fakes import FakeRuntime, conversation
 from tests.engine.chat_worker import chat_worker
 from tests.engine.gguf_files import TinyGguf
 
+TOKEN_BYTES = 2 * 2 * 4 * 64 * 4  # keys and values, layers, heads, head size, float32
 REPEATING = "one two three four five six. one two three"
 
 
@@ -27,11 +28,10 @@ def phi3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny-phi3")
     folder = root / "model"
     folder.mkdir()
+    file = TinyGguf(architecture="phi3", kv_heads=4, context_tokens=1024).write(root / "tiny.gguf")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(convert, "is_small", lambda parameters: False)
-        convert.convert(
-            TinyGguf(architecture="phi3", kv_heads=4).write(root / "tiny.gguf"), folder, progress=silent
-        )
+        convert.convert(file, folder, progress=silent)
     return folder
 
 
@@ -130,6 +130,32 @@ def test_tokens_after_a_wrong_draft_are_foreseen_as_if_there_had_been_none(phi3_
     misled.append(19)  # wrong
 
     (ours,), (expected,) = runtime.advance([Work(misled, 1)]), runtime.advance([Work(fresh, 5)])
+    assert isinstance(ours, Advanced)
+    assert isinstance(expected, Advanced)
+    np.testing.assert_allclose(ours.logits[0], expected.logits[0], atol=1e-3)
+
+
+def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(phi3_folder):
+    runtime = GenaiRuntime(phi3_folder, threads=1, context_tokens=None, kv_bytes=1400 * TOKEN_BYTES)
+    tokens = [1 + n % 250 for n in range(267)]
+    roomy, tight = runtime.open([5], 1024), runtime.open(tokens[:10], 1000)
+    assert roomy
+    assert tight
+    for token in tokens[10:-1]:
+        tight.append(token)
+    list(runtime.advance([Work(tight, 266)]))
+    tight.append(tokens[-1])
+    assert (tight.cache.capacity, tight.unread) == (266, 1)
+    runtime.close(roomy)
+
+    (grown,) = runtime.advance([Work(tight, 1, (7, 8))])
+
+    assert grown == Advanced(tight, [])
+    (ours,) = runtime.advance([Work(tight, 266)])
+    runtime.close(tight)
+    fresh = runtime.open(tokens, 1000)
+    assert fresh
+    (expected,) = runtime.advance([Work(fresh, 267)])
     assert isinstance(ours, Advanced)
     assert isinstance(expected, Advanced)
     np.testing.assert_allclose(ours.logits[0], expected.logits[0], atol=1e-3)
