@@ -94,8 +94,10 @@ def _quantise_cache(graph: onnx.GraphProto, scales: Mapping[str, Floats], quant_
 
 
 def _keep_every_position(graph: onnx.GraphProto) -> None:
-    """Undo the pruning of the head to the last token."""
+    """Undo the pruning of the head to the last token, which large models do not have."""
     nodes = {node.name: node for node in graph.node}
+    if "/lm_head/prune/Gather" not in nodes:
+        return
     gather, unsqueeze = nodes["/lm_head/prune/Gather"], nodes["/lm_head/prune/Unsqueeze"]
     for node in graph.node:
         node.input[:] = [gather.input[0] if name == unsqueeze.output[0] else name for name in node.input]

@@ -140,7 +140,7 @@ class GenaiRuntime:
     def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
         for item in work:
             assert isinstance(item.sequence, GenaiSequence)
-            yield self._advance(item.sequence, item)
+            yield self._advance(item.sequence, item.tokens, item.draft)
 
     def close(self, sequence: TokenSequence) -> None:
         assert isinstance(sequence, GenaiSequence)
@@ -150,12 +150,12 @@ class GenaiRuntime:
         self._memory.forget()
         _return_freed_memory()
 
-    def _advance(self, sequence: GenaiSequence, work: Work) -> Outcome:
+    def _advance(self, sequence: GenaiSequence, count: int, draft: Sequence[int]) -> Outcome:
         try:
             if len(sequence.tokens) > sequence.cache.capacity and not self._grow(sequence):
                 return OutOfMemory(sequence)
             room = sequence.cache.capacity - len(sequence.tokens)
-            return Advanced(sequence, sequence.read(work.tokens, work.draft[:room]))
+            return Advanced(sequence, sequence.read(count, draft[:room]))
         except _GENAI_ERRORS as error:
             logger.exception("a conversation of %d tokens failed", len(sequence.tokens))
             self._memory.drop(sequence.cache)

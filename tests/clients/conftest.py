@@ -48,6 +48,20 @@ def cl100k_for_tiktoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
 
 
+def printed_by(address: Address, *command: str | Path) -> str:
+    """What a program prints that finds the gateway as OpenAI's clients do."""
+    done = subprocess.run(
+        command,
+        env=os.environ | {"OPENAI_BASE_URL": address.base_url},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @dataclass(frozen=True)
 class Node:
     """Node.js, and a folder with openai-node in it."""
@@ -57,16 +71,7 @@ class Node:
 
     def printed(self, script: Path, address: Address, *arguments: str) -> str:
         """Modules are looked for beside a script, so a copy of it runs beside the client."""
-        done = subprocess.run(
-            [self.program, shutil.copy(script, self.folder), *arguments],
-            env=os.environ | {"OPENAI_BASE_URL": address.base_url},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return printed_by(address, self.program, shutil.copy(script, self.folder), *arguments)
 
 
 @pytest.fixture(scope="session")

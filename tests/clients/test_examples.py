@@ -1,28 +1,17 @@
 """The examples run as they are."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Address, Node
+from tests.clients.conftest import Address, Node, printed_by
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def printed(address: Address, example: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / example, *arguments],
-        env=os.environ | {"OPENAI_BASE_URL": address.base_url},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed_by(address, sys.executable, EXAMPLES / example, *arguments)
 
 
 def test_openai_chat_answers(address: Address) -> None:

@@ -16,6 +16,15 @@ from engine.daemon import Endpoint
 from engine.daemon.endpoint import read
 from engine.settings import Home
 
+CHATTER = "smollm2-135m-instruct"
+ENDLESS = {
+    "model": CHATTER,
+    "messages": [{"role": "user", "content": "Count to ten thousand."}],
+    "max_tokens": 8000,
+    "logit_bias": {"0": -100, "2": -100},  # the tokens that end an answer
+}
+"""Runs until somebody ends it."""
+
 
 @dataclass(frozen=True)
 class Served:

@@ -12,17 +12,11 @@ from websockets.exceptions import InvalidStatus
 
 from engine.daemon.endpoint import read
 from engine.settings import Home
+from tests.openai_shim.processes import CHATTER, ENDLESS
 
 EMBEDDER = "bge-small-en-v1.5"
-CHATTER = "smollm2-135m-instruct"
 PLACES = 8
 """Conversations that advance together; a ninth waits."""
-ENDLESS = {
-    "model": CHATTER,
-    "messages": [{"role": "user", "content": "Count to ten thousand."}],
-    "max_tokens": 8000,
-    "logit_bias": {"0": -100, "2": -100},  # the tokens that end an answer
-}
 BRIEF = ENDLESS | {"max_tokens": 2}
 
 

@@ -11,17 +11,9 @@ import psutil
 import pytest
 
 from engine.settings import Home
-from tests.openai_shim.processes import Served, serving, wait_until_up
+from tests.openai_shim.processes import ENDLESS, Served, serving, wait_until_up
 
-CHATTER = "smollm2-135m-instruct"
 STREAMS = 4
-ENDLESS = {
-    "model": CHATTER,
-    "messages": [{"role": "user", "content": "Count to ten thousand."}],
-    "max_tokens": 4000,
-    "logit_bias": {"0": -100, "2": -100},  # the tokens that end an answer
-    "stream": True,
-}
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ async def kill_while_streaming(served: Served, http: httpx2.AsyncClient) -> Afte
 async def lines_of(http: httpx2.AsyncClient, all_write: asyncio.Barrier) -> list[str]:
     """The data lines of an endless answer, to its end; `all_write` is passed at the first piece of text."""
     lines: list[str] = []
-    async with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as reply:
+    async with http.stream("POST", "/v1/chat/completions", json=ENDLESS | {"stream": True}) as reply:
         assert reply.status_code == 200
         async with aclosing(reply.aiter_lines()) as received:
             async for line in received:
@@ -88,7 +80,7 @@ def chat_worker(served: Served) -> psutil.Process:
 async def test_streams_end_with_an_error_the_next_chat_works_and_embeddings_never_fail(
     crashed: Aftermath,
 ) -> None:
-    asked = ENDLESS | {"stream": False, "max_tokens": 4}
+    asked = ENDLESS | {"max_tokens": 4}
     answer = await crashed.http.post("/v1/chat/completions", json=asked)
 
     assert [error_of(lines[-1])["code"] for lines in crashed.ends] == ["worker_crashed"] * STREAMS
