@@ -25,9 +25,9 @@ from typing import Protocol
 from benchmarks.llama_cpp import LlamaCppProcess, Stream, requantised
 from benchmarks.machine import machine
 from engine.bench.docstrings import docstrings
-from engine.chat.genai_runtime import chat_format
 from engine.chat.model import ChatModel
 from engine.chat.prompt import PromptEncoder
+from engine.chat.runtimes.genai import chat_format
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
 from engine.settings import Home, Settings

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.float32_model import torch_state
 from engine.embedding.tokenizer import TextTokenizer
-from engine.embedding.weights import load_weights
+from engine.models.encoders.bert import load_weights
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
@@ -24,8 +24,8 @@ Embed = Callable[[Sequence[str]], Vectors]
 
 def npu_gateway(folder: Path, hub_folder: Path, threads: int) -> Embed:
     """The embedding worker's code: one core a lane, batches of 512 padded tokens."""
-    from engine.embedding.cpu import CpuEmbedder
-    from engine.embedding.cpu_graph import derived_graph
+    from engine.embedding.cpu.embedder import CpuEmbedder
+    from engine.embedding.cpu.graph import derived_graph
 
     embedder = CpuEmbedder(derived_graph(folder), threads=threads, lanes=threads)
     pool = ThreadPoolExecutor(threads)

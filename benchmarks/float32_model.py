@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from engine.embedding.weights import BertWeights
+from engine.models.encoders.bert import BertWeights
 
 CONFIG = {
     "architectures": ["BertModel"],

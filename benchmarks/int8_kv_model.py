@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.models.gguf.graph import MODEL_FILE
+from engine.models.decoders.graph import MODEL_FILE
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]

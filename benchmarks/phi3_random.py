@@ -18,8 +18,8 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
-from engine.models.gguf.convert import convert
-from engine.models.gguf.graph import MODEL_FILE
+from engine.models.decoders.convert import convert
+from engine.models.decoders.graph import MODEL_FILE
 from engine.models.progress import silent
 
 PUBLISHED_BYTES = 2_722_861_056

@@ -5,7 +5,7 @@
 
 A request flows from here to the model (tokenising, queueing), to its worker process and back. Models come up
 in the background: `start` returns at once, and a request waits for its model while it loads. Which models are
-in memory is up to `engine.hosted`.
+in memory is up to `engine.hosting.hosted`.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ import psutil
 
 from engine import __version__
 from engine.chat.model import ChatModel
+from engine.embedding.devices.npu import SEARCHING
 from engine.embedding.model import EmbeddingModel
-from engine.embedding.npu_device import SEARCHING
 from engine.errors import BadInput
-from engine.hosted import HostedModel
-from engine.models.fetch import fetch
+from engine.hosting.hosted import HostedModel
+from engine.hosting.install import fetch
+from engine.hosting.resident import Report
+from engine.hosting.tally import Tally
 from engine.models.registry import MODELS, find
 from engine.models.store import InstalledModel, ModelStore
-from engine.resident import Report
 from engine.settings import Settings
-from engine.tally import Tally
 from engine.tokenization import Codec, Codecs
 from engine.types import (
     ChatEvent,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.client import GatewayClient
+from engine.remote.client import GatewayClient
 from mcp_server.files import VectorFiles
 
 

@@ -12,10 +12,10 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.client import Locate
 from engine.daemon.claim import port_holder
 from engine.daemon.endpoint import read
 from engine.errors import PortTaken
+from engine.remote.client import Locate
 from engine.settings import Home, Settings
 from mcp_server.app import App
 from mcp_server.server import create_server

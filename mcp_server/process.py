@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.client import Locate
+from engine.remote.client import Locate
 from engine.settings import Home
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

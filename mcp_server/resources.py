@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError
 
-from engine.client import GatewayClient, Locate
 from engine.errors import EngineError
+from engine.remote.client import GatewayClient, Locate
 from engine.types import Health, ModelStatus
 from mcp_server.app import App
 from mcp_server.files import MIME_TYPE, URI, VectorFiles

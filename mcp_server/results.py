@@ -9,7 +9,7 @@ from typing import Literal
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.client import RemoteEmbeddings
+from engine.remote.client import RemoteEmbeddings
 from mcp_server.files import MIME_TYPE, VectorFile
 
 Output = Literal["summary", "similarities", "vectors", "file"]

@@ -10,8 +10,8 @@ from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from engine import __version__
-from engine.client import GatewayClient, Locate
 from engine.errors import GatewayUnreachable
+from engine.remote.client import GatewayClient, Locate
 from engine.settings import Home
 from mcp_server.app import App
 from mcp_server.files import VectorFiles

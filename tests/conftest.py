@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.client import GatewayClient
 from engine.daemon import ensure
 from engine.daemon import find as find_gateway
 from engine.models.progress import silent
@@ -25,6 +24,7 @@ from engine.models.pull import pull
 from engine.models.registry import WheelSource, find
 from engine.models.sources import wheel
 from engine.models.store import ModelStore
+from engine.remote.client import GatewayClient
 from engine.settings import Home
 
 

@@ -8,7 +8,7 @@ import time
 from engine.bench.docstrings import docstrings
 from engine.bench.results import CorpusSpeed, LengthSpeed
 from engine.bench.timing import Effort, p95, timed
-from engine.embedding.costs import LENGTHS
+from engine.embedding.devices.costs import LENGTHS
 from engine.embedding.tokenizer import TextTokenizer
 from engine.engine import Engine
 from engine.errors import EngineError

@@ -14,8 +14,8 @@ from engine.bench.embeddings import Texts, corpus_speed, length_speed, prepared
 from engine.bench.results import BenchReport, ChatSpeed, CorpusSpeed, LengthSpeed, Machine, Resident
 from engine.bench.timing import QUICK, THOROUGH, Effort
 from engine.daemon import find
-from engine.embedding.costs import LENGTHS
-from engine.embedding.npu_probe import NpuProbe, probe_npu
+from engine.embedding.devices.costs import LENGTHS
+from engine.embedding.devices.npu_probe import NpuProbe, probe_npu
 from engine.embedding.tokenizer import TextTokenizer
 from engine.engine import Engine
 from engine.errors import EngineError, GatewayRunning

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from engine.chat.chat_messages import Called, Finished, Piece, Reply
 from engine.chat.grammar import Grammar
-from engine.chat.messages import Called, Finished, Piece, Reply
-from engine.chat.runtime import Logits
+from engine.chat.runtimes.runtime import Logits
 from engine.chat.sampling import Sampler, log_softmax
 from engine.chat.speculation import PromptLookup
 from engine.chat.stopping import StopFinder

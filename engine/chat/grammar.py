@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from engine.chat.runtime import Logits
+from engine.chat.runtimes.runtime import Logits
 from engine.chat.tools import CALL_BEGINS, CALL_ENDS, may_call, must_call
 from engine.errors import BadInput, EngineError
 from engine.types import ChatRequest, JsonFormat, ToolUse

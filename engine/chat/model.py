@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncGenerator
 
-from engine.chat.messages import Called, Cancel, ChatReady, Finished, Generate, Piece, Refused, Started
+from engine.chat.chat_messages import Called, Cancel, ChatReady, Finished, Generate, Piece, Refused, Started
 from engine.errors import EngineError, WorkerCrashed
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
@@ -37,7 +37,7 @@ class ChatModel:
             arguments.append("--speculate")
         self._worker = Supervisor(
             installed.id,
-            "engine.chat.worker",
+            "engine.chat.chat_worker",
             [str(installed.folder), *arguments],
             log_file=settings.home.log / f"{installed.id}.log",
             on_message=self._received,

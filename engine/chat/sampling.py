@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.chat.runtime import Logits
+from engine.chat.runtimes.runtime import Logits
 from engine.types import Sampling
 
 Probabilities = NDArray[np.float64]

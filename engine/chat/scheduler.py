@@ -12,9 +12,9 @@ prompt. So all advance alike, and neither a long prompt nor a long answer keeps 
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from engine.chat.chat_messages import Refused, Reply
 from engine.chat.conversation import Conversation
-from engine.chat.messages import Refused, Reply
-from engine.chat.runtime import Advanced, Failed, Logits, OutOfMemory, Runtime, TokenSequence, Work
+from engine.chat.runtimes.runtime import Advanced, Failed, Logits, OutOfMemory, Runtime, TokenSequence, Work
 from engine.errors import EngineError, Overloaded
 
 

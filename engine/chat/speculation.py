@@ -7,7 +7,7 @@ would have written itself. (Saxena 2023, https://github.com/apoorvumang/prompt-l
 
 from collections.abc import Sequence
 
-from engine.chat.kv_memory import common_prefix
+from engine.chat.runtimes.kv_memory import common_prefix
 
 _NGRAM = 3
 _FIRST_DRAFT = 4

@@ -12,8 +12,8 @@ import click
 from engine.settings import Home
 
 if TYPE_CHECKING:
-    from engine.client import GatewayClient, RemoteEmbeddings
     from engine.daemon import Endpoint
+    from engine.remote.client import GatewayClient, RemoteEmbeddings
     from engine.types import ChatRequest, Health, ModelState
 
 NO_GATEWAY = "No gateway is running. Start one with: npu-gateway serve"
@@ -176,8 +176,8 @@ def _gateway() -> "GatewayClient":
     """A client of the running gateway, or of one started now."""
     from functools import partial
 
-    from engine.client import GatewayClient
     from engine.daemon import ensure
+    from engine.remote.client import GatewayClient
 
     return GatewayClient(partial(ensure, Home.locate()))
 
@@ -199,7 +199,7 @@ async def _health(endpoint: "Endpoint") -> "Health":
 
 def _client(endpoint: "Endpoint") -> "GatewayClient":
     """A client of this gateway that starts no other."""
-    from engine.client import GatewayClient
+    from engine.remote.client import GatewayClient
 
     async def known() -> "Endpoint":
         return endpoint

@@ -135,8 +135,8 @@ def _require_unused(model_id: str) -> None:
 
 async def _states() -> dict[str, ModelState]:
     """Of the running gateway's models; empty if none runs."""
-    from engine.client import GatewayClient
     from engine.daemon import find as find_gateway
+    from engine.remote.client import GatewayClient
 
     endpoint = await find_gateway(Home.locate())
     if endpoint is None:

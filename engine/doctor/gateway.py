@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from packaging.version import Version
 
 from engine import __version__
-from engine.client import GatewayClient
 from engine.daemon import Endpoint, find
 from engine.daemon.claim import port_holder
 from engine.daemon.lock import home_lock, is_held
 from engine.doctor.finding import Finding
 from engine.errors import EngineError
+from engine.remote.client import GatewayClient
 from engine.settings import Settings
 from engine.types import Health
 

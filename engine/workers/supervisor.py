@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from engine.types import ModelState
-from engine.workers.messages import LoadFailed, Ready
+from engine.workers.handshake import LoadFailed, Ready
 from engine.workers.process import WorkerProcess
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import os
 import shutil
 from collections.abc import AsyncGenerator, Callable
@@ -17,11 +16,11 @@ from engine.errors import BadInput, ContextTooLong, ModelNotFound, WorkerCrashed
 from engine.settings import Home, Settings
 from engine.types import ChatPiece, ChatRequest, ChatStarted, EmbedRequest, Message, Sampling
 from engine.workers.supervisor import WorkerFailed
+from tests.golden import GOLDEN
 
 CAPITAL = (Message("user", "What is the capital of France?"),)
 COUNT = (Message("user", "Count from 1 to 500, with commas."),)
 GREEDY = Sampling(temperature=0)
-GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "bge-golden.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

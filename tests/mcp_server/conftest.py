@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.client import GatewayClient, Locate
 from engine.daemon import ensure
+from engine.remote.client import GatewayClient, Locate
 from engine.settings import Home
 from tests.mcp_server.canned import command, dismiss
 

@@ -15,7 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from engine.daemon import Endpoint, ensure
 from engine.settings import Home
-from tests.engine.commands import environment, npu_gateway
+from tests.engine.cli.commands import environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
 from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, until_chats
 

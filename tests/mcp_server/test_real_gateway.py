@@ -15,8 +15,8 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from engine.client import GatewayClient
 from engine.daemon import ensure, find, stop
+from engine.remote.client import GatewayClient
 from engine.settings import Home
 from tests.mcp_server.wire import until
 
@@ -128,7 +128,7 @@ async def chat_worker(home: Home) -> psutil.Process:
     (worker,) = (
         child
         for child in psutil.Process(gateway.pid).children(recursive=True)
-        if "engine.chat.worker" in child.cmdline()
+        if "engine.chat.chat_worker" in child.cmdline()
     )
     return worker
 

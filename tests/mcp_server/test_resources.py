@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from mcp import Client, MCPError
 
-from engine.client import Locate
 from engine.daemon import ensure
+from engine.remote.client import Locate
 from engine.settings import Home
 from mcp_server.server import create_server
 from tests.mcp_server.canned import NO_HOME

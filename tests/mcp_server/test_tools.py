@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mcp import Client
 
-from engine.client import GatewayClient, Locate
 from engine.daemon import ensure
+from engine.remote.client import GatewayClient, Locate
 from engine.settings import Home
 from mcp_server import files, tools
 from mcp_server.server import create_server

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.client import GatewayClient
 from engine.daemon import Endpoint
+from engine.remote.client import GatewayClient
 from engine.settings import Home
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from engine.client import GatewayClient
 from engine.daemon import claim, find
 from engine.errors import BadInput
+from engine.remote.client import GatewayClient
 from engine.settings import Home, Settings
 from openai_shim.app import create_app, serving
 from openai_shim.context import AppContext

@@ -73,7 +73,7 @@ async def embed_for_ever(http: httpx2.AsyncClient, statuses: list[int]) -> None:
 
 
 def chat_worker(served: Served) -> psutil.Process:
-    (worker,) = [process for process in served.workers() if "engine.chat.worker" in process.cmdline()]
+    (worker,) = [process for process in served.workers() if "engine.chat.chat_worker" in process.cmdline()]
     return worker
 
 

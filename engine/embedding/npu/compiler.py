@@ -20,8 +20,8 @@ from engine.embedding.npu.device import find_npu
 from engine.embedding.npu.graph import build_graph
 from engine.embedding.npu.parity import check, make_probes
 from engine.embedding.npu.session import QnnSession, compile_context
-from engine.embedding.weights import load_weights
 from engine.errors import EngineError
+from engine.models.encoders.bert import load_weights
 
 CONTEXT = "context.onnx"
 PROBES = "probes.npz"

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from engine.embedding import weights
 from engine.embedding.npu import graph, parity
 from engine.embedding.npu.buckets import Bucket, NpuFault
 from engine.embedding.npu.compiler import CONTEXT, PROBES, REPORT
 from engine.embedding.npu.device import Npu
 from engine.embedding.npu.parity import Probes
 from engine.embedding.npu.session import COMPILE_OPTIONS
+from engine.models.encoders import bert as weights
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.embedding.npu.buckets import Bucket
-from engine.embedding.weights import LAYER_NORM_EPSILON, BertLayer, BertWeights, Linear, Norm
+from engine.models.encoders.bert import LAYER_NORM_EPSILON, BertLayer, BertWeights, Linear, Norm
 
 OPSET = 17
 IR_VERSION = 8

@@ -1,4 +1,4 @@
-"""Says on its standard output, as one line of JSON, which NPU there is; see engine/embedding/npu_probe.py.
+"""Says on its standard output, as one line of JSON, which NPU there is; see devices/npu_probe.py.
 
     python -m engine.embedding.npu.probe
 
@@ -14,7 +14,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime
 import click
 
 from engine.embedding.npu.device import find_npu
-from engine.embedding.npu.worker import identity_of
+from engine.embedding.npu.npu_worker import identity_of
 
 
 def main() -> None:

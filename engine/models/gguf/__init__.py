@@ -1,1 +1,1 @@
-"""GGUF files turned into onnxruntime-genai model folders."""
+"""Reading GGUF files: metadata, tensors, tokenizers."""

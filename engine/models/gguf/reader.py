@@ -11,9 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from numpy.typing import NDArray
 
 from engine.errors import ModelSupplyError
-from engine.models.gguf.decoder import FloatArray
+
+FloatArray = NDArray[np.float32]
 
 QUANTISATIONS = ("F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 

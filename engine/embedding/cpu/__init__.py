@@ -1,0 +1,1 @@
+"""The embedding graph for the CPU, and the process that runs it."""

@@ -1,0 +1,1 @@
+"""The devices as the gateway sees them: their workers, their costs, and when they can be used."""

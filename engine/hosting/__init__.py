@@ -1,0 +1,1 @@
+"""Models over the life of the gateway: opened, kept in memory, given back."""

@@ -1,0 +1,1 @@
+"""Encoder weights, read from the files that hold them."""

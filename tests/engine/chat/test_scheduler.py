@@ -1,0 +1,237 @@
+"""Who advances when, on a runtime that writes down what it was asked to do."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from engine.chat import conversation as conversation_module
+from engine.chat.chat_messages import Finished, Piece, Refused, Reply
+from engine.chat.runtimes.runtime import Logits
+from engine.chat.scheduler import Scheduler
+from engine.errors import EngineError, Overloaded
+from engine.types import Usage
+from tests.engine.chat.fakes import FakeRuntime, conversation
+
+
+def run(scheduler: Scheduler, most_steps: int = 1000) -> list[Reply]:
+    """Step until nothing is left to do."""
+    replies: list[Reply] = []
+    for _ in range(most_steps):
+        if scheduler.idle:
+            return replies
+        replies += scheduler.step()
+    raise AssertionError(f"not idle after {most_steps} steps")
+
+
+def text_of(request_id: int, replies: list[Reply]) -> str:
+    return "".join(r.text for r in replies if isinstance(r, Piece) and r.request_id == request_id)
+
+
+def order_of_finishing(replies: list[Reply]) -> list[int]:
+    return [r.request_id for r in replies if isinstance(r, Finished)]
+
+
+def test_an_answer_arrives_token_by_token_and_ends_with_its_usage():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(7, "ABC", max_tokens=3))
+
+    replies = run(scheduler)
+
+    assert replies == [
+        Piece(7, "D"),
+        Piece(7, "E"),
+        Piece(7, "F"),
+        Finished(7, "length", Usage(prompt_tokens=3, completion_tokens=3)),
+    ]
+
+
+def test_the_end_token_ends_the_answer_and_counts_as_generated():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(1, "`a"))
+
+    replies = run(scheduler)
+
+    assert replies == [Piece(1, "b"), Finished(1, "stop", Usage(prompt_tokens=2, completion_tokens=2))]
+
+
+def test_answers_advance_alike():
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime)
+    for request_id, prompt in enumerate("ABCDEFGH"):
+        scheduler.submit(conversation(request_id, prompt, max_tokens=3))
+
+    replies = run(scheduler)
+
+    assert order_of_finishing(replies) == list(range(8))
+    assert runtime.steps == [[(ord(prompt), 1) for prompt in "ABCDEFGH"]] * 3
+
+
+def test_an_answer_has_a_token_for_each_slice_of_another_prompt():
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime, slice_tokens=10)
+    scheduler.submit(conversation(1, "A", max_tokens=4))
+    scheduler.submit(conversation(2, "X" * 30, max_tokens=1))
+
+    run(scheduler)
+
+    assert runtime.steps == [
+        [(ord("A"), 1), (ord("X"), 10)],
+        [(ord("A"), 1), (ord("X"), 10)],
+        [(ord("A"), 1), (ord("X"), 10)],
+        [(ord("A"), 1)],
+    ]
+
+
+def test_a_short_prompt_is_answered_while_a_long_one_is_still_being_read():
+    scheduler = Scheduler(FakeRuntime(), slice_tokens=10)
+    scheduler.submit(conversation(1, "X" * 500, max_tokens=1))
+    scheduler.submit(conversation(2, "ABC", max_tokens=2))
+
+    replies = run(scheduler)
+
+    assert order_of_finishing(replies) == [2, 1]
+
+
+def test_long_prompts_are_read_by_turns():
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime, slice_tokens=10)
+    scheduler.submit(conversation(1, "X" * 20, max_tokens=1))
+    scheduler.submit(conversation(2, "Y" * 20, max_tokens=1))
+
+    run(scheduler)
+
+    assert runtime.steps == [[(ord("X"), 10)], [(ord("Y"), 10)], [(ord("X"), 10)], [(ord("Y"), 10)]]
+
+
+def test_whoever_finds_no_place_waits_for_the_first_to_end():
+    scheduler = Scheduler(FakeRuntime(), max_active=2)
+    for request_id in range(4):
+        scheduler.submit(conversation(request_id, "A", max_tokens=request_id + 1))
+
+    replies = run(scheduler)
+
+    assert order_of_finishing(replies) == [0, 1, 2, 3]
+
+
+def test_a_full_line_is_refused_at_once():
+    scheduler = Scheduler(FakeRuntime(), max_waiting=2)
+    scheduler.submit(conversation(1, "A"))
+    scheduler.submit(conversation(2, "A"))
+
+    with pytest.raises(Overloaded, match="2 conversations already wait"):
+        scheduler.submit(conversation(3, "A"))
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 5], ids=["waiting", "reading", "answering"])
+def test_cancelling_frees_the_place_for_the_next_step(steps_before):
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime, max_active=1, slice_tokens=10)
+    scheduler.submit(conversation(1, "X" * 30))
+    scheduler.submit(conversation(2, "A", max_tokens=1))
+    for _ in range(steps_before):
+        list(scheduler.step())
+
+    scheduler.cancel(1)
+    replies = list(scheduler.step())
+
+    assert replies == [Piece(2, "B"), Finished(2, "length", Usage(prompt_tokens=1, completion_tokens=1))]
+    assert runtime.open_sequences == []
+
+
+def test_cancelling_an_unknown_request_changes_nothing():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(1, "A", max_tokens=1))
+
+    scheduler.cancel(2)
+
+    assert text_of(1, run(scheduler)) == "B"
+
+
+def test_a_failing_sequence_ends_alone():
+    scheduler = Scheduler(FakeRuntime(fail_on=ord("!")))
+    scheduler.submit(conversation(1, "A", max_tokens=2))
+    scheduler.submit(conversation(2, "!!", max_tokens=2))
+
+    replies = run(scheduler)
+
+    assert text_of(1, replies) == "BC"
+    assert [str(r.error) for r in replies if isinstance(r, Refused) and r.request_id == 2] == ["it broke"]
+
+
+def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch):
+    runtime = FakeRuntime()
+    scheduler = Scheduler(runtime)
+    broken, sound = conversation(1, "A"), conversation(2, "A", max_tokens=2)
+    monkeypatch.setattr(broken, "advance", raise_too_complex)
+    scheduler.submit(broken)
+    scheduler.submit(sound)
+
+    replies = run(scheduler)
+
+    assert [str(r.error) for r in replies if isinstance(r, Refused)] == ["too complex"]
+    assert text_of(2, replies) == "BC"
+    assert runtime.open_sequences == []
+
+
+def raise_too_complex(_: Logits) -> list[Reply]:
+    raise EngineError("too complex")
+
+
+def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer():
+    """Each fits alone; who outgrows the memory waits, and goes on where it was."""
+    scheduler = Scheduler(FakeRuntime(context_tokens=50))
+    for request_id in range(3):
+        scheduler.submit(conversation(request_id, " ", max_tokens=40, context=50))
+
+    replies = run(scheduler)
+
+    whole = "".join(chr(n) for n in range(33, 73))
+    assert [text_of(request_id, replies) for request_id in range(3)] == [whole] * 3
+    assert sorted(order_of_finishing(replies)) == [0, 1, 2]
+
+
+def test_the_context_bounds_the_answer():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(1, "ABC", context=5))
+
+    assert run(scheduler)[-1] == Finished(1, "length", Usage(prompt_tokens=3, completion_tokens=2))
+
+
+def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without_it():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(1, "A", max_tokens=3, stop=("DEF",)))
+
+    replies = run(scheduler)
+
+    assert replies == [
+        Piece(1, "B"),
+        Piece(1, "C"),
+        Piece(1, "D"),
+        Finished(1, "length", Usage(prompt_tokens=1, completion_tokens=3)),
+    ]
+
+
+def test_a_stop_string_ends_the_answer_in_front_of_it():
+    scheduler = Scheduler(FakeRuntime())
+    scheduler.submit(conversation(1, "A", stop=("DEF",)))
+
+    replies = run(scheduler)
+
+    assert replies == [
+        Piece(1, "B"),
+        Piece(1, "C"),
+        Finished(1, "stop", Usage(prompt_tokens=1, completion_tokens=5)),
+    ]
+
+
+def test_the_end_tells_how_long_a_conversation_waited_for_its_place(monkeypatch: pytest.MonkeyPatch):
+    steps = itertools.count()
+    monkeypatch.setattr(conversation_module, "time", SimpleNamespace(monotonic=lambda: next(steps)))
+    scheduler = Scheduler(FakeRuntime(), max_active=1)
+    for request_id in (1, 2):  # they arrive at 0 and 1
+        scheduler.submit(conversation(request_id, "A", max_tokens=2))
+
+    ends = [reply for reply in run(scheduler) if isinstance(reply, Finished)]
+
+    assert [end.queue_seconds for end in ends] == [2, 2]  # admitted at 2 and 3

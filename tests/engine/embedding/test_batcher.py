@@ -1,0 +1,351 @@
+"""The line of waiting texts, with devices that run when the test says so."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.embedding import batcher as batcher_module
+from engine.embedding.batcher import BATCH_TOKENS, Batcher
+from engine.embedding.devices.costs import Cost, CostTable
+from engine.embedding.devices.device import DeviceFailed
+from engine.errors import Overloaded
+from engine.types import Device
+from engine.workers.supervisor import WorkerFailed
+
+WAIT_SECONDS = 5
+
+
+class ManualDevice:
+    """Runs a batch when the test releases it; a text's vector is its length."""
+
+    lanes = 1
+
+    def __init__(self, device: Device = "cpu", costs: CostTable | None = None) -> None:
+        self.device = device
+        self.costs = costs
+        self.usable_tokens = 512
+        self.expected_seconds = 0.0
+        self.batches: asyncio.Queue[list[int]] = asyncio.Queue()
+        self.outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.worker = ReadyWorker()
+
+    def longest(self) -> int:
+        return self.usable_tokens
+
+    def hopeless(self) -> bool:
+        return not self.usable_tokens
+
+    def busy_seconds(self) -> float:
+        return self.expected_seconds
+
+    async def run(
+        self, token_ids: Sequence[NDArray[np.int32]], expected_seconds: float
+    ) -> NDArray[np.float32]:
+        lengths = [len(ids) for ids in token_ids]
+        self.expected_seconds = expected_seconds
+        self.batches.put_nowait(lengths)
+        await asyncio.sleep(0)  # as a real one, it never answers at once
+        error = await self.outcomes.get()
+        self.expected_seconds = 0.0
+        if error:
+            raise error
+        return np.array([[length] for length in lengths], dtype=np.float32)
+
+    def release(self, error: Exception | None = None) -> None:
+        self.outcomes.put_nowait(error)
+
+    async def batch(self) -> list[int]:
+        return await asyncio.wait_for(self.batches.get(), WAIT_SECONDS)
+
+
+class ReadyWorker:
+    name = "manual"
+    detail = "it was switched off"
+
+
+@asynccontextmanager
+async def running() -> AsyncGenerator[tuple[Batcher, ManualDevice]]:
+    device = ManualDevice()
+    batcher = Batcher([device])  # type: ignore[list-item]
+    async with batcher.running():
+        yield batcher, device
+
+
+def texts(*lengths: int) -> list[NDArray[np.int32]]:
+    return [np.arange(length, dtype=np.int32) for length in lengths]
+
+
+async def embed(batcher: Batcher, *lengths: int) -> list[float]:
+    return [float(vector[0]) for vector, _ in await batcher.embed(texts(*lengths))]
+
+
+async def test_an_idle_device_starts_at_once_with_a_single_text() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 7))
+
+        assert await device.batch() == [7]
+        device.release()
+        assert await task == [7.0]
+
+
+async def test_what_gathers_while_the_device_is_busy_forms_the_next_batch() -> None:
+    async with running() as (batcher, device):
+        first = asyncio.create_task(embed(batcher, 5))
+        await device.batch()
+        others = [asyncio.create_task(embed(batcher, length)) for length in (9, 5, 6)]
+        await settled(batcher, 3)
+        device.release()
+
+        assert await device.batch() == [5, 6, 9]
+        device.release()
+        assert await asyncio.gather(first, *others) == [[5.0], [9.0], [5.0], [6.0]]
+
+
+async def test_vectors_come_back_in_the_order_of_the_texts_however_they_were_batched() -> None:
+    async with running() as (batcher, device):
+        lengths = [400, 3, 500, 20, 3, 450, 100]
+        task = asyncio.create_task(embed(batcher, *lengths))
+        for _ in lengths:
+            device.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == [float(length) for length in lengths]
+
+
+async def test_a_batch_with_its_padding_stays_within_the_token_budget() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, *([300] * 5), *([10] * 40)))
+        batches: list[list[int]] = []
+        while sum(map(len, batches)) < 45:
+            batches.append(await device.batch())
+            device.release()
+        await asyncio.wait_for(task, WAIT_SECONDS)
+
+        assert all(max(batch) * len(batch) <= BATCH_TOKENS for batch in batches)
+
+
+async def test_a_short_text_is_not_padded_to_a_long_one() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 500, 4))
+        first = await device.batch()
+        device.release()
+        device.release()
+        await asyncio.wait_for(task, WAIT_SECONDS)
+
+        assert first == [500]
+
+
+async def test_a_single_text_waits_for_two_batches_at_most_behind_a_large_request() -> None:
+    async with running() as (batcher, device):
+        large = asyncio.create_task(embed(batcher, *([500] * 100)))
+        await device.batch()
+        small = asyncio.create_task(embed(batcher, 8))
+        await settled(batcher, 99)
+        for _ in range(3):
+            device.release()
+
+        assert await asyncio.wait_for(small, WAIT_SECONDS) == [8.0]
+        large.cancel()
+
+
+async def test_the_texts_of_a_departed_caller_are_not_run() -> None:
+    async with running() as (batcher, device):
+        first = asyncio.create_task(embed(batcher, 5))
+        await device.batch()
+        leaving = asyncio.create_task(embed(batcher, 6, 7))
+        staying = asyncio.create_task(embed(batcher, 8))
+        await settled(batcher, 3)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        device.release()
+
+        assert await device.batch() == [8]
+        device.release()
+        assert await asyncio.gather(first, staying) == [[5.0], [8.0]]
+
+
+async def test_a_failed_batch_is_tried_once_more() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 5))
+        device.release(DeviceFailed("first try"))
+        device.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == [5.0]
+
+
+async def test_a_batch_that_fails_twice_fails_its_request_with_the_reason() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 5))
+        device.release(DeviceFailed("first try"))
+        device.release(DeviceFailed("second try"))
+
+        with pytest.raises(DeviceFailed, match="second try"):
+            await asyncio.wait_for(task, WAIT_SECONDS)
+
+
+async def test_a_full_line_refuses_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "MAX_WAITING_TEXTS", 3)
+    async with running() as (batcher, device):
+        tasks = [asyncio.create_task(embed(batcher, 5))]
+        await device.batch()
+        tasks += [asyncio.create_task(embed(batcher, 5)) for _ in range(2)]
+        await settled(batcher, 2)
+
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(embed(batcher, 1, 2), WAIT_SECONDS)
+        for task in tasks:
+            task.cancel()
+
+
+PER_TEXT = {32: 0.001, 64: 0.002, 128: 0.004, 256: 0.008, 512: 0.016}
+
+
+def costs(first: float, factor: float) -> CostTable:
+    return CostTable({length: Cost(first, factor * seconds) for length, seconds in PER_TEXT.items()})
+
+
+async def devices_of(batcher: Batcher, *lengths: int) -> set[Device]:
+    return {device for _, device in await batcher.embed(texts(*lengths))}
+
+
+@asynccontextmanager
+async def running_two(
+    cpu: CostTable, npu: CostTable, forced: Device | None = None
+) -> AsyncGenerator[tuple[Batcher, ManualDevice, ManualDevice]]:
+    devices = ManualDevice("cpu", cpu), ManualDevice("npu", npu)
+    batcher = Batcher(devices, forced=forced)  # type: ignore[arg-type]
+    async with batcher.running():
+        yield batcher, *devices
+
+
+async def test_a_single_text_goes_to_the_device_that_runs_it_faster() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, _, npu):
+        task = asyncio.create_task(devices_of(batcher, 10))
+        npu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"npu"}
+
+
+async def test_a_batch_goes_to_the_device_that_runs_batches_faster_though_it_is_slower_alone() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, cpu, _):
+        task = asyncio.create_task(devices_of(batcher, *[30] * 16))
+        cpu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
+
+
+async def test_a_large_request_is_split_over_both_devices() -> None:
+    async with running_two(cpu=costs(0.005, 1), npu=costs(0.005, 1)) as (batcher, cpu, npu):
+        task = asyncio.create_task(batcher.embed(texts(*[500] * 50)))
+        for _ in range(50):
+            cpu.release()
+            npu.release()
+
+        results = await asyncio.wait_for(task, WAIT_SECONDS)
+        assert {device for _, device in results} == {"cpu", "npu"}
+        assert [float(vector[0]) for vector, _ in results] == [500.0] * 50
+
+
+async def test_the_slower_device_takes_over_while_the_faster_one_is_busy_for_longer() -> None:
+    async with running_two(cpu=costs(0.005, 2), npu=costs(0.002, 1)) as (batcher, cpu, npu):
+        npu.expected_seconds = 60.0
+        task = asyncio.create_task(devices_of(batcher, 10))
+        cpu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
+
+
+async def test_a_forced_device_takes_what_it_can_and_the_other_what_is_too_long_for_it() -> None:
+    async with running_two(costs(0.001, 1), costs(0.9, 90), forced="npu") as (batcher, cpu, npu):
+        npu.usable_tokens = 64
+        task = asyncio.create_task(devices_of(batcher, 10, 300))
+        cpu.release()
+        npu.release()
+
+        await asyncio.wait_for(task, WAIT_SECONDS)
+        assert (await cpu.batch(), await npu.batch()) == ([300], [10])
+
+
+async def test_texts_of_lengths_that_were_not_measured_count_as_the_nearest_measured_one() -> None:
+    """An NPU without its longest graph leaves such texts to the CPU, whose table may be shorter too."""
+    short = CostTable({32: Cost(0.001, 0.001)})
+    async with running_two(cpu=short, npu=short) as (batcher, cpu, npu):
+        npu.usable_tokens = 64
+        task = asyncio.create_task(devices_of(batcher, 500))
+        cpu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
+
+
+async def test_a_bug_in_a_device_fails_its_batch_and_not_the_next_one() -> None:
+    async with running() as (batcher, device):
+        device.release(ZeroDivisionError("bug"))
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
+        device.release()
+
+        assert await asyncio.wait_for(embed(batcher, 6), WAIT_SECONDS) == [6.0]
+
+
+async def test_texts_of_a_failed_batch_stand_in_line_once() -> None:
+    async with running() as (batcher, device):
+        task = asyncio.create_task(embed(batcher, 5, 6, 300))
+        await device.batch()
+        device.release(DeviceFailed("first try"))
+        again = await device.batch()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert again == [300]
+        assert batcher.waiting == 0
+
+
+async def test_no_request_fails_because_of_the_npu() -> None:
+    async with running_two(costs(0.005, 5), costs(0.001, 1)) as (batcher, cpu, npu):
+        task = asyncio.create_task(devices_of(batcher, 10))
+        for _ in range(5):
+            npu.release(DeviceFailed("again"))
+        for _ in range(5):
+            await npu.batch()
+        npu.usable_tokens = 0  # what the real one does at its first failure
+        npu.release(DeviceFailed("the last time"))
+        cpu.release()
+
+        assert await asyncio.wait_for(task, WAIT_SECONDS) == {"cpu"}
+
+
+async def test_when_every_device_is_lost_those_who_wait_are_told() -> None:
+    async with running() as (batcher, device):
+        device.usable_tokens = 0
+
+        with pytest.raises(WorkerFailed, match="switched off"):
+            await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
+
+
+async def settled(batcher: Batcher, waiting: int) -> None:
+    """Until so many texts stand in line."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while batcher.waiting != waiting:
+            await asyncio.sleep(0)
+
+
+async def test_the_time_that_texts_wait_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=lambda: now))
+    async with running() as (batcher, device):
+        first = asyncio.create_task(embed(batcher, 5))
+        await device.batch()
+        others = asyncio.create_task(embed(batcher, 9, 9))
+        await settled(batcher, 2)
+        now += 3
+        device.release()
+        await device.batch()
+        now += 1
+        device.release()
+        await asyncio.gather(first, others)
+
+    assert [share.queue_seconds for share in batcher.shares.values()] == [6.0]  # two texts, 3 s each

@@ -1,0 +1,11 @@
+"""A worker that has loaded its model in the moment in which it is told to end."""
+
+from engine.workers.channel import inherited_channel
+from engine.workers.handshake import Ready
+
+if __name__ == "__main__":
+    channel = inherited_channel()
+    try:
+        channel.receive()
+    except EOFError:
+        channel.send(Ready())
