@@ -219,7 +219,7 @@ class Engine:
         """The id of an installed or arriving model of this kind. Raises ModelNotFound or BadInput."""
         model_id = self.default_model(kind) if wanted is None else self._aliased(wanted)
         if (found := self._kind(model_id)) != kind:
-            raise BadInput(f"{model_id!r} is a model for {found}, not for {kind}.", param="model")
+            raise BadInput(f"{model_id!r} is a model for {found}, not for {kind}.", field="model")
         return model_id
 
     def _aliased(self, model_id: str) -> str:

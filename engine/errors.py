@@ -22,18 +22,31 @@ def _without_init(kind: type[EngineError], args: tuple[Any, ...], fields: dict[s
 
 
 class BadInput(EngineError):
-    """The request itself is wrong; sending it again unchanged will fail again."""
+    """The request itself is wrong; sending it again unchanged will fail again.
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    field: what is wrong, by its name in the engine's own values (EmbedRequest, ChatRequest, Settings);
+    each front door knows what its callers call it. index: which one, where the field holds several.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
-        self.param = param
+        self.field = field
+        self.index = index
 
 
 class ContextTooLong(BadInput):
     """The input has more tokens than the model can read."""
 
-    def __init__(self, message: str, *, limit_tokens: int, actual_tokens: int, param: str) -> None:
-        super().__init__(message, param=param)
+    def __init__(
+        self, *, limit_tokens: int, actual_tokens: int, field: str, index: int | None = None
+    ) -> None:
+        what = "The prompt" if index is None else f"Input {index}"
+        super().__init__(
+            f"{what} has {actual_tokens} tokens, but this model reads at most {limit_tokens}. "
+            "Split it or shorten it.",
+            field=field,
+            index=index,
+        )
         self.limit_tokens = limit_tokens
         self.actual_tokens = actual_tokens
 

@@ -116,45 +116,45 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.device not in get_args(DeviceChoice):
-            raise BadInput(f"device = {self.device!r}: choose auto, npu or cpu.", param="device")
+            raise BadInput(f"device = {self.device!r}: choose auto, npu or cpu.", field="device")
         if self.log_level not in get_args(LogLevel):
-            raise BadInput(f"log_level = {self.log_level!r}: choose info or debug.", param="log_level")
+            raise BadInput(f"log_level = {self.log_level!r}: choose info or debug.", field="log_level")
         if self.token_inputs not in get_args(TokenInputs):
             raise BadInput(
                 f"token_inputs = {self.token_inputs!r}: choose cl100k, native or reject.",
-                param="token_inputs",
+                field="token_inputs",
             )
         if self.long_inputs not in get_args(LongInputs):
             raise BadInput(
-                f"long_inputs = {self.long_inputs!r}: choose error or truncate.", param="long_inputs"
+                f"long_inputs = {self.long_inputs!r}: choose error or truncate.", field="long_inputs"
             )
         if self.embedding_cache_mb < 0:
-            raise BadInput("embedding_cache_mb must be 0 or more.", param="embedding_cache_mb")
+            raise BadInput("embedding_cache_mb must be 0 or more.", field="embedding_cache_mb")
         if not 0 <= self.keep_alive_minutes < math.inf:
-            raise BadInput("keep_alive_minutes must be 0 or more.", param="keep_alive_minutes")
+            raise BadInput("keep_alive_minutes must be 0 or more.", field="keep_alive_minutes")
         if self.chat_kv_mb < LEAST_KV_MB:
-            raise BadInput(f"chat_kv_mb must be {LEAST_KV_MB} or more.", param="chat_kv_mb")
+            raise BadInput(f"chat_kv_mb must be {LEAST_KV_MB} or more.", field="chat_kv_mb")
         if self.chat_context_tokens is not None and self.chat_context_tokens < LEAST_CONTEXT_TOKENS:
             raise BadInput(
-                f"chat_context_tokens must be {LEAST_CONTEXT_TOKENS} or more.", param="chat_context_tokens"
+                f"chat_context_tokens must be {LEAST_CONTEXT_TOKENS} or more.", field="chat_context_tokens"
             )
         if not 0 <= self.port <= 65535:
-            raise BadInput(f"port = {self.port}: choose a number from 0 to 65535.", param="port")
+            raise BadInput(f"port = {self.port}: choose a number from 0 to 65535.", field="port")
         if "*" in self.cors_origins:
             raise BadInput(
                 'cors_origins = ["*"] would let every web page use the gateway: name each origin.',
-                param="cors_origins",
+                field="cors_origins",
             )
         if not all(key.strip() for key in self.api_keys):
-            raise BadInput("api_keys must not hold an empty key.", param="api_keys")
+            raise BadInput("api_keys must not hold an empty key.", field="api_keys")
         if bool(self.tls_certificate) != bool(self.tls_key):
-            raise BadInput("tls_certificate and tls_key must be set together.", param="tls_key")
+            raise BadInput("tls_certificate and tls_key must be set together.", field="tls_key")
         has_keys = self.api_key or self.api_keys or self.api_key_file
         if self.host not in LOOPBACK_HOSTS and not has_keys:
             raise BadInput(
                 f"host = {self.host!r} can be reached from other machines: set api_key in "
                 f"{self.home.config_file} first.",
-                param="host",
+                field="host",
             )
 
     @classmethod
@@ -178,10 +178,10 @@ def _keys_in(file: Path) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in file.expanduser().read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"api_key_file {file} cannot be read: {error}", param="api_key_file") from error
+        raise BadInput(f"api_key_file {file} cannot be read: {error}", field="api_key_file") from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise BadInput(f"api_key_file {file} holds no key.", param="api_key_file")
+        raise BadInput(f"api_key_file {file} holds no key.", field="api_key_file")
     return keys
 
 
@@ -231,12 +231,12 @@ _TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
 def _checked(file: Path, key: str, value: Any) -> Any:
     if key not in _TOML_TYPES:
         known = ", ".join(f.name for f in fields(Settings) if f.name != "home")
-        raise BadInput(f"{file}: unknown key {key!r}. Known keys: {known}.", param=key)
+        raise BadInput(f"{file}: unknown key {key!r}. Known keys: {known}.", field=key)
     kind, wording = _TOML_TYPES[key]
     if kind is float and type(value) is int:
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadInput(f"{file}: {key} must be {wording}.", param=key)
+        raise BadInput(f"{file}: {key} must be {wording}.", field=key)
     if isinstance(value, list):
         return tuple(str(item) for item in value)
     if isinstance(value, dict):

@@ -141,7 +141,7 @@ async def _left(request: Request, cancelled: RequestCancelled) -> HTTPResponse:
 
 
 async def _failed(request: Request, error: Exception) -> HTTPResponse:
-    failure = describe(error)
+    failure = describe(error, request.ctx.wire_names)
     if failure.status >= 500 and failure.code == "internal_error":
         logger.error("%s failed", request.ctx.request_id, exc_info=error)
     if isinstance(error, PayloadTooLarge):

@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Literal
@@ -59,6 +60,7 @@ class Work:
 class RequestContext(SimpleNamespace):
     """headers: what the reply carries beside its own, whatever the handler returns or raises.
 
+    wire_names: what this kind of request calls the fields of the engine's values.
     work: None while nothing has been computed. cut_off_after: how many pieces of text a stream had sent
     when its caller left or the gateway ended; None if neither happened.
     """
@@ -68,6 +70,7 @@ class RequestContext(SimpleNamespace):
         self.started_at = time.perf_counter()
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.headers: dict[str, str] = {}
+        self.wire_names: Mapping[str, str] = {}
         self.work: Work | None = None
         self.cut_off_after: int | None = None
 

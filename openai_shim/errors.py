@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -18,7 +19,15 @@ from engine import errors as engine_errors
 from openai_shim.paths import without_paths
 
 
-class UnsupportedParameter(engine_errors.BadInput):
+class BadParameter(engine_errors.BadInput):
+    """A wrong request, found here. param: the name of the parameter on the wire."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnsupportedParameter(BadParameter):
     """The caller asks for something the gateway knows of and does not do, or (strict) does not know."""
 
 
@@ -55,15 +64,32 @@ _DO_NOT_RETRY = {"x-should-retry": "false"}
 """SDKs send a request that met a 5xx again, twice; what crashed a worker or hit a bug does so each time."""
 
 
-def describe(error: BaseException) -> Failure:
-    """Never shows the text of an error that was not written for users."""
+WIRE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "inputs": "input",
+        "json_format": "response_format",
+        "token_ids": "tokens",
+        "tool_use": "tool_choice",
+        "tools": "tools[{index}].function.parameters",
+    }
+)
+"""What OpenAI calls the fields of the engine's values, where the names differ."""
+
+
+def describe(error: BaseException, wire_names: Mapping[str, str] = WIRE_NAMES) -> Failure:
+    """Never shows the text of an error that was not written for users.
+
+    wire_names: what the caller's kind of request calls the engine's fields.
+    """
     match error:
         case engine_errors.ContextTooLong():
-            return _context_too_long(error)
+            return _context_too_long(error, _param(error, wire_names))
         case UnsupportedParameter():
             return _bad_request(str(error), "unsupported_parameter", error.param)
-        case engine_errors.BadInput():
+        case BadParameter():
             return _bad_request(str(error), "invalid_value", error.param)
+        case engine_errors.BadInput():
+            return _bad_request(str(error), "invalid_value", _param(error, wire_names))
         case engine_errors.ModelNotFound():
             return Failure(404, str(error), "invalid_request_error", "model_not_found", "model")
         case engine_errors.Overloaded():
@@ -100,16 +126,24 @@ def _server_error(
     return Failure(status, without_paths(str(error)), "server_error", code, headers=headers)
 
 
-def _context_too_long(error: engine_errors.ContextTooLong) -> Failure:
-    """The first sentence is how clients tell an overflow from other errors (LiteLLM, Cline)."""
-    sentence = f"This model's maximum context length is {error.limit_tokens} tokens."
-    message = str(error)
+def _param(error: engine_errors.BadInput, wire_names: Mapping[str, str]) -> str | None:
+    return error.field and wire_names.get(error.field, error.field).format(index=error.index)
+
+
+def _context_too_long(error: engine_errors.ContextTooLong, param: str | None) -> Failure:
+    """OpenAI's sentences: clients tell an overflow from other errors by the first one (LiteLLM, Cline)."""
+    actual = f"{error.actual_tokens} tokens"
     return Failure(
         400,
-        message if message.startswith(sentence) else f"{sentence} {message}",
+        f"This model's maximum context length is {error.limit_tokens} tokens. "
+        + (
+            f"However, your messages resulted in {actual}. Please reduce the length of the messages."
+            if error.index is None
+            else f"However, input {error.index} has {actual}. Split it or shorten it."
+        ),
         "invalid_request_error",
         "context_length_exceeded",
-        error.param,
+        param,
         extra={"n_ctx": error.limit_tokens, "n_prompt_tokens": error.actual_tokens},
     )
 

@@ -6,11 +6,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from engine.errors import BadInput
 from engine.types import ChatRequest, Message, ModelStatus, Sampling, ToolUse
 from openai_shim.answers import ChatAnswer, FunctionAnswer, TextAnswer
 from openai_shim.context import Operation
-from openai_shim.errors import UnsupportedParameter
+from openai_shim.errors import WIRE_NAMES, BadParameter, UnsupportedParameter
 from openai_shim.messages import (
     AnswerFormat,
     ChatMessage,
@@ -123,13 +122,13 @@ class ChatCompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "ChatCompletionRequest":
         if self.tools and self.functions:
-            raise BadInput("functions are the older form of tools. Send one of the two.", param="functions")
+            raise BadParameter("functions are the older form of tools. Send one of them.", param="functions")
         if self.top_logprobs and not self.logprobs:
-            raise BadInput("top_logprobs needs logprobs: true.", param="top_logprobs")
+            raise BadParameter("top_logprobs needs logprobs: true.", param="top_logprobs")
         return self
 
     def to_engine(self) -> list[ChatRequest]:
-        """One request for each choice. Raises BadInput."""
+        """One request for each choice. Raises BadParameter."""
         messages = tuple(message.to_engine() for message in self.messages)
         tools = self._tool_use()
         return [
@@ -166,6 +165,7 @@ class CompletionRequest(GenerationRequest):
     operation: ClassVar[Operation] = "text_completion"
 
     idle_values = MappingProxyType({"echo": (False,), "logprobs": (), "suffix": ("",)})
+    wire_names = MappingProxyType({**WIRE_NAMES, "messages": "prompt"})
 
     prompt: Annotated[list[TextOrTokens], up_to(MAX_TEXTS)]
     best_of: int | None = None
@@ -175,7 +175,7 @@ class CompletionRequest(GenerationRequest):
         if self.best_of is not None and self.best_of != self.choices:
             raise UnsupportedParameter("Of n choices all are given: leave best_of out.", param="best_of")
         if len(self.prompt) * self.choices > MAX_TEXTS:
-            raise BadInput(
+            raise BadParameter(
                 f"{len(self.prompt)} prompts with {self.choices} choices each are more than the "
                 f"{MAX_TEXTS} answers that one request may have.",
                 param="prompt" if self.choices == 1 else "n",

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, mod
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from engine.errors import BadInput
 from engine.types import JsonFormat, Message, Role, Tool, ToolCall, ToolUse
+from openai_shim.errors import BadParameter
 from openai_shim.wire import WireModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -173,13 +173,15 @@ FunctionChoice = Annotated[
 def tool_use(
     tools: Sequence[FunctionDefinition], choice: Any, *, parallel: bool, choice_field: str = "tool_choice"
 ) -> ToolUse | None:
-    """choice: as `chosen_tool` or `chosen_function` left it. None without tools. Raises BadInput."""
+    """choice: as `chosen_tool` or `chosen_function` left it. None without tools. Raises BadParameter."""
     offered = tuple(tool.to_engine() for tool in tools)
     only = choice["only"] if isinstance(choice, dict) else None
     if only is not None and only not in {tool.name for tool in offered}:
-        raise BadInput(f"{choice_field} names {only!r}, which is not among the tools.", param=choice_field)
+        raise BadParameter(
+            f"{choice_field} names {only!r}, which is not among the tools.", param=choice_field
+        )
     if choice == "required" and not offered:
-        raise BadInput(f"{choice_field} is 'required', but there are no tools.", param=choice_field)
+        raise BadParameter(f"{choice_field} is 'required', but there are no tools.", param=choice_field)
     if not offered:
         return None
     word = choice if isinstance(choice, str) else "auto"

@@ -19,6 +19,7 @@ MAX_NAMED = 32
 def parse(kind: type[W], request: Request) -> W:
     """Raises ValidationError, UnsupportedParameter or Refused. Ignored fields go into the reply's headers."""
     _check_content_type(request)
+    request.ctx.wire_names = kind.wire_names
     wanted, ignored = read(kind, request.body, strict=request.app.ctx.settings.strict)
     if named := [name for name in ignored if _HEADER_SAFE.fullmatch(name)][:MAX_NAMED]:
         request.ctx.headers["x-ignored-params"] = ",".join(named)

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine.types import ChatRequest, JsonFormat, Message, Role, Sampling, ToolCall
+from openai_shim.errors import WIRE_NAMES
 from openai_shim.messages import (
     Content,
     FreeFormat,
@@ -111,6 +112,15 @@ class ResponseRequest(WireModel):
             "store": (False,),
             "top_logprobs": (0,),
             "truncation": ("disabled",),
+        }
+    )
+
+    wire_names = MappingProxyType(
+        {
+            **WIRE_NAMES,
+            "messages": "input",
+            "json_format": "text.format",
+            "tools": "tools[{index}].parameters",
         }
     )
 

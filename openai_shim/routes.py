@@ -1,12 +1,10 @@
 """The OpenAI routes under /v1: parse, ask the engine, render."""
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 
 from sanic import Blueprint, HTTPResponse
 
-from engine.errors import BadInput
 from engine.types import ChatRequest, Completion
 from openai_shim.context import Operation, Request, Work, say_devices
 from openai_shim.embedding_requests import EmbeddingRequest
@@ -61,14 +59,12 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 async def completions(request: Request) -> HTTPResponse | None:
     wanted = parse(CompletionRequest, request)
     prompts = await prompts_as_texts(wanted.prompt, wanted.model, request)
-    with _asked_in("prompt"):
-        return await _answered(request, wanted, wanted.to_engine(prompts))
+    return await _answered(request, wanted, wanted.to_engine(prompts))
 
 
 async def responses(request: Request) -> HTTPResponse | None:
     wanted = parse(ResponseRequest, request)
-    with _asked_in("input"):
-        return await _responded(request, wanted, wanted.to_engine())
+    return await _responded(request, wanted, wanted.to_engine())
 
 
 async def _responded(request: Request, wanted: ResponseRequest, asked: ChatRequest) -> HTTPResponse | None:
@@ -110,17 +106,6 @@ def _account(request: Request, completions: Sequence[Completion], operation: Ope
         output_tokens=sum(completion.usage.completion_tokens for completion in completions),
         queue_seconds=tuple(completion.queue_seconds for completion in completions),
     )
-
-
-@contextlib.contextmanager
-def _asked_in(field: str) -> Iterator[None]:
-    """The engine knows messages only; who asked in another way is told the name of their own field."""
-    try:
-        yield
-    except BadInput as error:
-        if error.param == "messages":
-            error.param = field
-        raise
 
 
 async def _all(answers: Sequence[Coroutine[None, None, Completion]]) -> list[Completion]:

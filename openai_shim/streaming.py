@@ -73,7 +73,7 @@ async def stream(
             raise
         except Exception as error:  # the status is sent; only the stream can still say it
             logger.error("%s failed while streaming", request.ctx.request_id, exc_info=error)
-            await response.send(frames.failed(describe(error)))
+            await response.send(frames.failed(describe(error, request.ctx.wire_names)))
         request.ctx.work = account.work
 
 

@@ -32,7 +32,7 @@ def configured_tls(settings: Settings) -> Tls | None:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"tls_certificate {certificate} and tls_key {key} cannot be used: {error}",
-            param="tls_certificate",
+            field="tls_certificate",
         ) from error
     assert first is not None  # load_cert_chain found it
     return Tls(context, first[0])

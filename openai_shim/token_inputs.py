@@ -16,6 +16,7 @@ from engine.errors import BadInput
 from engine.settings import TokenInputs
 from engine.types import EmbedRequest
 from openai_shim.context import Request
+from openai_shim.errors import BadParameter
 
 TextOrTokens = str | list[int]
 
@@ -69,7 +70,7 @@ def _policy(inputs: Sequence[object], request: Request, field: str) -> TokenInpu
     policy = request.app.ctx.settings.token_inputs
     request.ctx.headers["x-token-inputs"] = policy
     if policy == "reject":
-        raise BadInput("Token ids are not accepted here. Send texts.", param=field)
+        raise BadParameter("Token ids are not accepted here. Send texts.", param=field)
     return policy
 
 
@@ -81,7 +82,7 @@ def _decoded(
         try:
             texts.append(item if isinstance(item, str) else decode(item))
         except BadInput as error:
-            raise BadInput(str(error), param=f"{field}[{index}]") from error
+            raise BadParameter(str(error), param=f"{field}[{index}]") from error
     return tuple(texts)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from openai_shim.errors import UnsupportedParameter
+from openai_shim.errors import WIRE_NAMES, UnsupportedParameter
 
 
 class WireModel(BaseModel):
@@ -23,6 +23,9 @@ class WireModel(BaseModel):
 
     idle_values: ClassVar[Mapping[str, tuple[object, ...]]] = MappingProxyType({})
     """Known fields that are not honoured, with the values (beside null) that ask for nothing."""
+
+    wire_names: ClassVar[Mapping[str, str]] = WIRE_NAMES
+    """What this kind of request calls the fields of the engine's values."""
 
     @model_validator(mode="after")
     def _refuse_what_is_not_done(self) -> "WireModel":

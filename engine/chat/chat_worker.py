@@ -134,11 +134,7 @@ class Chat:
         prompt = self._encoder.encode(explained(request.messages, request.tool_use))
         if len(prompt) >= self.context_tokens:
             raise ContextTooLong(
-                f"This model's maximum context length is {self.context_tokens} tokens. However, your "
-                f"messages resulted in {len(prompt)} tokens. Please reduce the length of the messages.",
-                limit_tokens=self.context_tokens,
-                actual_tokens=len(prompt),
-                param="messages",
+                limit_tokens=self.context_tokens, actual_tokens=len(prompt), field="messages"
             )
         return Conversation(
             request_id,

@@ -38,7 +38,7 @@ class Conversation:
     ) -> None:
         """Raises BadInput."""
         if unknown := [token for token, _ in sampling.logit_bias if token not in vocabulary]:
-            raise BadInput(f"logit_bias: this model has no token {unknown[0]}.", param="logit_bias")
+            raise BadInput(f"This model has no token {unknown[0]} to bias.", field="logit_bias")
         self.request_id = request_id
         self.tokens = list(prompt)
         wanted = context_tokens if sampling.max_tokens is None else len(prompt) + sampling.max_tokens

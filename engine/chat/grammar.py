@@ -97,32 +97,33 @@ def _rules(request: ChatRequest) -> str | None:
 def _call_rules(use: ToolUse) -> str:
     callable_ = {n: tool for n, tool in enumerate(use.tools) if use.only in (None, tool.name)}
     if not callable_:
-        raise BadInput(f"tool_choice names {use.only!r}, which is not among the tools.", param="tool_choice")
+        raise BadInput(f"{use.only!r} must be called, but is not among the tools.", field="tool_use")
     alternatives = " | ".join(f"call_{n}" for n in callable_)
     rules = [f"call: {alternatives}\n"]
     for n, tool in callable_.items():
-        schema = _checked(tool.parameters, f"tools[{n}].function.parameters")
+        schema = _checked(tool.parameters, f"Tool {tool.name!r}", field="tools", index=n)
         name = _quoted(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
         rules.append(f"call_{n}: {name} %json {schema} {_quoted('}' + CALL_ENDS)}\n")
     return "".join(rules)
 
 
 def _document_schema(json_format: JsonFormat) -> str:
-    return _checked(json_format.schema or _ANY_OBJECT, "response_format")
+    return _checked(json_format.schema or _ANY_OBJECT, "The answer", field="json_format")
 
 
-def _checked(schema: str, param: str) -> str:
+def _checked(schema: str, whose: str, *, field: str, index: int | None = None) -> str:
     """The schema, and how to write its documents. Raises BadInput naming what cannot be expressed."""
     try:
         parsed: Any = json.loads(schema)
     except json.JSONDecodeError as error:
-        raise BadInput(f"{param}: the schema is not JSON: {error}", param=param) from None
+        raise BadInput(f"{whose}: the schema is not JSON: {error}", field=field, index=index) from None
     if not isinstance(parsed, dict):
-        raise BadInput(f"{param}: the schema must be a JSON object.", param=param)
+        raise BadInput(f"{whose}: the schema must be a JSON object.", field=field, index=index)
     complete = json.dumps(parsed | {"x-guidance": _ONE_WAY_TO_WRITE})
     problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(complete))
     if problem and not problem.startswith("WARNING"):
-        raise BadInput(f"{param}: this JSON Schema cannot be used: {_first_line(problem)}", param=param)
+        reason = f"{whose}: this JSON Schema cannot be used: {_first_line(problem)}"
+        raise BadInput(reason, field=field, index=index)
     return complete
 
 

@@ -72,7 +72,7 @@ class PromptEncoder:
             raise BadInput(
                 f"A message contains half of a UTF-16 surrogate pair (at character {error.start}), "
                 "which is not text; send the whole character.",
-                param="messages",
+                field="messages",
             ) from None
         return self._shielded_text.sub(lambda found: self._stand_in_of[found[0]], content)
 

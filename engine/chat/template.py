@@ -34,7 +34,7 @@ class ChatTemplate:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise BadInput(
-                f"The model's chat template does not accept these messages: {reason}", param="messages"
+                f"The model's chat template does not accept these messages: {reason}", field="messages"
             ) from None
 
     def adapt(self, messages: Sequence[Message]) -> list[Message]:

@@ -161,7 +161,7 @@ class EmbeddingModel:
         if request.dimensions is not None and not 1 <= request.dimensions <= self.dimensions:
             raise BadInput(
                 f"dimensions must be from 1 to {self.dimensions}, not {request.dimensions}.",
-                param="dimensions",
+                field="dimensions",
             )
         tokenized = await self._tokenize(request)
         vectors, devices = await self._vectors(tokenized.ids)

@@ -49,7 +49,7 @@ class TextTokenizer:
         input_type: InputType = "document",
         on_overflow: Literal["error", "truncate"] = "error",
     ) -> TokenizedBatch:
-        """Raises BadInput (param "input") naming the first input that cannot be embedded, ContextTooLong if
+        """Raises BadInput naming the first input that cannot be embedded, ContextTooLong if
         it is too long and must not be truncated.
 
         Inputs that are token ids already get [CLS] and [SEP] where they lack them: most callers' tokenizers
@@ -86,7 +86,9 @@ class TextTokenizer:
         ]
         for index, body in enumerate(bodies):
             if not body:
-                raise BadInput(f"Input {index} has no text to embed: it is empty or blank.", param="input")
+                raise BadInput(
+                    f"Input {index} has no text to embed: it is empty or blank.", field="inputs", index=index
+                )
         return bodies
 
     def _unframed(self, index: int, ids: Sequence[int]) -> Sequence[int]:
@@ -95,7 +97,8 @@ class TextTokenizer:
                 raise BadInput(
                     f"Input {index} has the token id {token}, but this model's ids go from 0 to "
                     f"{self._vocabulary_size - 1}. Send text, or ids made by this model's own tokenizer.",
-                    param="input",
+                    field="inputs",
+                    index=index,
                 )
         start = 1 if ids and ids[0] == self._cls else 0
         end = len(ids) - 1 if ids and ids[-1] == self._sep else len(ids)
@@ -103,20 +106,16 @@ class TextTokenizer:
 
     def _too_long(self, index: int, actual_tokens: int) -> ContextTooLong:
         return ContextTooLong(
-            f"Input {index} has {actual_tokens} tokens, but this model reads at most "
-            f"{self._context_tokens}. Split it or shorten it.",
-            limit_tokens=self._context_tokens,
-            actual_tokens=actual_tokens,
-            param="input",
+            limit_tokens=self._context_tokens, actual_tokens=actual_tokens, field="inputs", index=index
         )
 
 
 def decoded(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
-    """Control tokens written out. Raises BadInput (param "tokens") for an id outside the vocabulary."""
+    """Control tokens written out. Raises BadInput for an id outside the vocabulary."""
     size = tokenizer.get_vocab_size()
     if unknown := [token for token in token_ids if not 0 <= token < size]:
         raise BadInput(
-            f"{unknown[0]} is no token id of this model; they go from 0 to {size - 1}.", param="tokens"
+            f"{unknown[0]} is no token id of this model; they go from 0 to {size - 1}.", field="token_ids"
         )
     return str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
@@ -139,5 +138,6 @@ def _check_unicode(index: int, text: str) -> None:
     except UnicodeEncodeError as error:
         raise BadInput(
             f"Input {index} is not valid Unicode: half of a surrogate pair stands alone at {error.start}.",
-            param="input",
+            field="inputs",
+            index=index,
         ) from error

@@ -246,9 +246,9 @@ def _response_format(json_format: JsonFormat | None) -> Json | None:
     try:
         schema = json.loads(json_format.schema)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"The JSON Schema is not JSON: {error}.", param="json_schema") from error
+        raise BadInput(f"The JSON Schema is not JSON: {error}.", field="json_format") from error
     if not isinstance(schema, dict):
-        raise BadInput("The JSON Schema must be a JSON object.", param="json_schema")
+        raise BadInput("The JSON Schema must be a JSON object.", field="json_format")
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
@@ -317,7 +317,7 @@ def _engine_error(status: int, error: Json, headers: Mapping[str, str]) -> Engin
         case HTTPStatus.UNAUTHORIZED:
             return GatewayUnreachable(f"The gateway refused this client's token: {message}")
         case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return BadInput(message, param=error.get("param"))
+            return BadInput(message, field=error.get("param"))
         case _:
             return WorkerCrashed(message) if error.get("code") == "worker_crashed" else EngineError(message)
 

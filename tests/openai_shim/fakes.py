@@ -92,7 +92,7 @@ class FakeEngine:
         self.model(request.model or EMBEDDER)
         long = tuple(index for index, item in enumerate(request.inputs) if len(item) > CONTEXT - 2)
         if long and request.on_overflow == "error":
-            raise ContextTooLong("It is too long.", limit_tokens=CONTEXT, actual_tokens=600, param="input")
+            raise ContextTooLong(limit_tokens=CONTEXT, actual_tokens=600, field="inputs", index=0)
         vectors = np.array([fake_vector(item) for item in request.inputs], dtype=np.float32)
         return Embeddings(
             EMBEDDER, vectors[:, : request.dimensions], tuple(len(item) + 2 for item in request.inputs), long
@@ -187,7 +187,7 @@ class FakeCodec:
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         if any(token > 255 for token in token_ids):
-            raise BadInput("Up to 255.", param="tokens")
+            raise BadInput("Up to 255.", field="token_ids")
         return "".join(map(chr, token_ids))
 
 

@@ -42,7 +42,7 @@ def test_what_would_let_everybody_in_is_refused(home: Path, values: dict[str, ob
     with pytest.raises(BadInput) as refused:
         Settings.load(**values)
 
-    assert refused.value.param == param
+    assert refused.value.field == param
 
 
 @pytest.mark.parametrize("values", [{"api_keys": ("k1",)}, {"api_key_file": "keys.txt"}, {"api_key": "k1"}])

@@ -18,13 +18,7 @@ CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
     ("error", "status", "body", "headers"),
     [
         (
-            engine_errors.ContextTooLong(
-                "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 "
-                "tokens. Please reduce the length of the messages.",
-                limit_tokens=4096,
-                actual_tokens=5120,
-                param="messages",
-            ),
+            engine_errors.ContextTooLong(limit_tokens=4096, actual_tokens=5120, field="messages"),
             400,
             {
                 "message": "This model's maximum context length is 4096 tokens. However, your messages "
@@ -38,12 +32,11 @@ CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
             {},
         ),
         (
-            engine_errors.ContextTooLong(
-                "Input 3 has 700 tokens.", limit_tokens=512, actual_tokens=700, param="input"
-            ),
+            engine_errors.ContextTooLong(limit_tokens=512, actual_tokens=700, field="inputs", index=3),
             400,
             {
-                "message": "This model's maximum context length is 512 tokens. Input 3 has 700 tokens.",
+                "message": "This model's maximum context length is 512 tokens. However, input 3 has 700 "
+                "tokens. Split it or shorten it.",
                 "type": "invalid_request_error",
                 "param": "input",
                 "code": "context_length_exceeded",
@@ -53,7 +46,7 @@ CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
             {},
         ),
         (
-            engine_errors.BadInput("dimensions must be from 1 to 384.", param="dimensions"),
+            engine_errors.BadInput("dimensions must be from 1 to 384.", field="dimensions"),
             400,
             {
                 "message": "dimensions must be from 1 to 384.",
@@ -254,7 +247,7 @@ async def test_strict_refuses_unknown_fields_by_name() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("route", "field"), [("/v1/completions", "prompt"), ("/v1/responses", "input")])
 async def test_an_overflow_names_the_field_that_the_route_knows(route: str, field: str, stream: bool) -> None:
-    overflow = engine_errors.ContextTooLong("Long.", limit_tokens=9, actual_tokens=10, param="messages")
+    overflow = engine_errors.ContextTooLong(limit_tokens=9, actual_tokens=10, field="messages")
     async with gateway(FakeEngine(error=overflow)) as running:
         reply = await running.http.post(route, json={field: "Hello", "stream": stream})
 

@@ -11,8 +11,8 @@ from engine.errors import BadInput, ContextTooLong, EngineError, Overloaded
     "error",
     [
         EngineError("plain"),
-        BadInput("wrong", param="messages"),
-        ContextTooLong("too long", limit_tokens=10, actual_tokens=11, param="messages"),
+        BadInput("wrong", field="messages"),
+        ContextTooLong(limit_tokens=10, actual_tokens=11, field="messages"),
         Overloaded("full", retry_after_seconds=5),
     ],
     ids=lambda error: type(error).__name__,

@@ -78,7 +78,7 @@ def test_half_a_surrogate_pair_is_refused(encoder):
     with pytest.raises(BadInput, match="surrogate") as refused:
         encoder.encode(user("broken \ud83d emoji"))
 
-    assert refused.value.param == "messages"
+    assert refused.value.field == "messages"
 
 
 def phi3_like_tokenizer() -> str:

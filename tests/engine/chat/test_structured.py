@@ -158,7 +158,7 @@ def test_a_schema_that_cannot_be_expressed_is_refused_by_name(worker: ChatWorker
     error = refusal(worker, request("Hi", json_format=JsonFormat(schema)))
 
     assert names in str(error)
-    assert error.param == "response_format"
+    assert error.field == "json_format"
 
 
 def test_required_calls_parse_and_match_their_schema(worker: ChatWorker):
@@ -204,7 +204,7 @@ def test_an_unknown_tool_cannot_be_chosen(worker: ChatWorker):
     error = refusal(worker, request("Hi", tool_use=ToolUse((CLOCK,), only="get_tim")))
 
     assert "get_tim" in str(error)
-    assert error.param == "tool_choice"
+    assert error.field == "tool_use"
 
 
 def test_a_tool_with_an_impossible_schema_is_refused_by_name(worker: ChatWorker):
@@ -212,5 +212,5 @@ def test_a_tool_with_an_impossible_schema_is_refused_by_name(worker: ChatWorker)
 
     error = refusal(worker, request("Hi", tool_use=ToolUse((CLOCK, broken), choice="required")))
 
-    assert error.param == "tools[1].function.parameters"
+    assert (error.field, error.index) == ("tools", 1)
     assert "not" in str(error)

@@ -89,4 +89,4 @@ def test_what_cannot_be_expressed_is_refused_with_the_template_s_own_words():
     with pytest.raises(BadInput, match=r"roles must alternate user/assistant at row 1$") as refused:
         template.render([A1, U1])
 
-    assert refused.value.param == "messages"
+    assert refused.value.field == "messages"

@@ -123,8 +123,8 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(worker: C
     assert isinstance(refused.error, ContextTooLong)
     assert refused.error.limit_tokens == 8192
     assert refused.error.actual_tokens == 9031
-    assert refused.error.param == "messages"
-    assert str(refused.error).startswith("This model's maximum context length is 8192 tokens. However, your")
+    assert refused.error.field == "messages"
+    assert str(refused.error).endswith("but this model reads at most 8192. Split it or shorten it.")
 
 
 def test_a_message_that_is_not_text_is_refused(worker: ChatWorker):
@@ -194,7 +194,7 @@ def test_a_biased_token_that_is_not_in_the_vocabulary_is_refused(worker: ChatWor
 
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, BadInput)
-    assert refused.error.param == "logit_bias"
+    assert refused.error.field == "logit_bias"
 
 
 def test_it_ends_when_its_parent_closes_the_channel_even_while_it_answers(smollm2_folder):

@@ -175,7 +175,7 @@ async def test_a_model_removed_after_it_was_unloaded_is_gone(home: Home) -> None
 async def test_the_settings_bound_the_context(home: Home) -> None:
     async with started(home, chat_context_tokens=256) as engine:
         long = ChatRequest((Message("user", "word " * 300),))
-        with pytest.raises(ContextTooLong, match="maximum context length is 256 tokens"):
+        with pytest.raises(ContextTooLong, match="reads at most 256"):
             await engine.complete(long)
         assert engine.model(SMALL).context_tokens == 256
 

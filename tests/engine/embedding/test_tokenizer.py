@@ -69,7 +69,7 @@ def test_an_input_without_text_is_refused_by_its_index(
     with pytest.raises(BadInput, match=r"^Input 1 has no text") as refused:
         tokenizer.encode_batch(["hello", blank], input_type=input_type)
 
-    assert refused.value.param == "input"
+    assert refused.value.field == "inputs"
 
 
 def test_half_a_surrogate_pair_is_refused_by_its_index(tokenizer: TextTokenizer) -> None:
@@ -97,10 +97,10 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(
     with pytest.raises(ContextTooLong, match=r"^Input 1 has 513 tokens.* at most 512") as refused:
         tokenizer.encode_batch(["hello", given])
 
-    assert (refused.value.limit_tokens, refused.value.actual_tokens, refused.value.param) == (
+    assert (refused.value.limit_tokens, refused.value.actual_tokens, refused.value.field) == (
         512,
         513,
-        "input",
+        "inputs",
     )
 
 

@@ -127,7 +127,7 @@ async def test_a_wrong_request_names_the_field(shared_client: GatewayClient):
     with pytest.raises(BadInput) as refusal:
         await shared_client.embed(EmbedRequest(("",)))
 
-    assert refusal.value.param == "input"
+    assert refusal.value.field == "input"
 
 
 async def test_an_answer_that_breaks_off_raises_the_reason_after_the_pieces(shared_client: GatewayClient):
