@@ -72,11 +72,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Tool:
-    """parameters: the JSON Schema of the arguments, an object."""
+    """parameters: the JSON Schema of the arguments, an object.
+
+    strict: refuse a schema that the arguments cannot be held to, instead of loosening it.
+    """
 
     name: str
     description: str
     parameters: str
+    strict: bool = False
 
 
 @dataclass(frozen=True)

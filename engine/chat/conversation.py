@@ -102,7 +102,7 @@ class Conversation:
 
     def _finish(self, reason: FinishReason, text: str) -> list[Reply]:
         self.finished = True
-        calls = self._calls.calls() if self._calls else []
+        calls, unfinished = self._calls.calls() if self._calls else ([], "")
         if calls and reason == "stop":
             reason = "tool_calls"
         usage = Usage(
@@ -111,7 +111,11 @@ class Conversation:
             cached_tokens=self.cached_tokens or 0,
         )
         called = [Called(self.request_id, call) for call in calls]
-        return [*self._piece(text), *called, Finished(self.request_id, reason, usage, self._queue_seconds)]
+        return [
+            *self._piece(text + unfinished),
+            *called,
+            Finished(self.request_id, reason, usage, self._queue_seconds),
+        ]
 
     def _piece(self, text: str) -> list[Reply]:
         if not text and not (self.finished and self._untold):

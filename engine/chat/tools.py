@@ -9,6 +9,7 @@ the form that Hermes and Qwen models write. A grammar makes sure that the line p
 """
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,10 +57,22 @@ def _written(message: Message) -> Message:
     if not message.tool_calls:
         return message
     calls = [
-        f'{CALL_BEGINS}{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}{CALL_ENDS}'
+        f'{CALL_BEGINS}{{"name": {json.dumps(call.name)}, "arguments": {_arguments(call)}}}{CALL_ENDS}'
         for call in message.tool_calls
     ]
     return replace(message, content="\n".join([*filter(None, [message.content]), *calls]), tool_calls=())
+
+
+def _arguments(call: ToolCall) -> str:
+    """As JSON, whatever was called: agents send back broken arguments, so that the model can mend them."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError:
+        arguments = call.arguments
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+_CUT_OFF = re.compile(r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "arguments": (?P<arguments>.*)', re.DOTALL)
 
 
 class CallReader:
@@ -83,8 +96,8 @@ class CallReader:
         """The answer has ended: what was held back was text after all."""
         return self._begin.flush() if self._calls is None else ""
 
-    def calls(self) -> list[ToolCall]:
-        """The complete calls; one that the token limit cut off is not among them."""
+    def calls(self) -> tuple[list[ToolCall], str]:
+        """The calls, the last as far as it came if the token limit cut it off; and what is no call yet."""
         calls = []
         rest = self._calls or ""
         decoder = json.JSONDecoder()
@@ -93,7 +106,13 @@ class CallReader:
                 call, end = decoder.raw_decode(rest)
             except json.JSONDecodeError:
                 break
-            arguments = json.dumps(call["arguments"], ensure_ascii=False)
-            calls.append(ToolCall(f"call_{secrets.token_hex(12)}", call["name"], arguments))
+            calls.append(_call(call["name"], json.dumps(call["arguments"], ensure_ascii=False)))
             rest = rest[end:].removeprefix(CALL_ENDS).removeprefix(CALL_BEGINS)
-        return calls
+        if cut_off := _CUT_OFF.fullmatch(rest):
+            calls.append(_call(json.loads(cut_off["name"]), cut_off["arguments"]))
+            rest = ""
+        return calls, rest
+
+
+def _call(name: str, arguments: str) -> ToolCall:
+    return ToolCall(f"call_{secrets.token_hex(12)}", name, arguments)

@@ -207,8 +207,8 @@ def test_an_unknown_tool_cannot_be_chosen(worker: ChatWorker):
     assert error.field == "tool_use"
 
 
-def test_a_tool_with_an_impossible_schema_is_refused_by_name(worker: ChatWorker):
-    broken = Tool("broken", "", '{"type": "object", "not": {}}')
+def test_a_strict_tool_with_an_impossible_schema_is_refused_by_name(worker: ChatWorker):
+    broken = Tool("broken", "", '{"type": "object", "not": {}}', strict=True)
 
     error = refusal(worker, request("Hi", tool_use=ToolUse((CLOCK, broken), choice="required")))
 

@@ -20,7 +20,8 @@ CALL = '<tool_call>{"name": "get_time", "arguments": {"zone": "a</tool_call>"}}<
 def read(*pieces: str) -> tuple[str, list[tuple[str, str]]]:
     reader = CallReader()
     text = "".join(reader.feed(piece) for piece in pieces) + reader.flush()
-    return text, [(call.name, call.arguments) for call in reader.calls()]
+    calls, unfinished = reader.calls()
+    return text + unfinished, [(call.name, call.arguments) for call in calls]
 
 
 def test_tools_are_described_in_a_system_message():
@@ -62,8 +63,30 @@ def test_text_and_calls_are_told_apart():
     )
 
 
-def test_a_call_that_was_cut_off_is_no_call():
-    assert read(CALL, CALL[:40]) == ("", [("get_time", '{"zone": "a</tool_call>"}')])
+@pytest.mark.parametrize(
+    ("cut_off", "text", "call"),
+    [
+        (CALL[:-13], "", ("get_time", '{"zone": "a</tool_call>"}')),
+        (CALL[:50], "", ("get_time", '{"zon')),
+        ('<tool_call>{"name": "get_time", "arguments": ', "", ("get_time", "")),
+        ('<tool_call>{"name": "get_ti', '{"name": "get_ti', None),
+    ],
+)
+def test_a_call_that_the_token_limit_cut_off_is_given_back_as_far_as_it_came(
+    cut_off: str, text: str, call: tuple[str, str] | None
+) -> None:
+    assert read(CALL, cut_off) == (
+        text,
+        [("get_time", '{"zone": "a</tool_call>"}'), *([call] if call else [])],
+    )
+
+
+@pytest.mark.parametrize("arguments", ["not JSON", '{"zone": "UT', "", "[1]"])
+def test_broken_arguments_of_an_earlier_call_are_shown_to_the_model_as_json(arguments: str) -> None:
+    (written,) = explained([Message("assistant", "", (ToolCall("c1", "get_time", arguments),))], None)
+
+    call = json.loads(written.content.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+    assert json.dumps(call["arguments"]) in (arguments, json.dumps(arguments), "{}")
 
 
 def test_what_only_looks_like_the_beginning_of_a_call_is_text():
