@@ -150,10 +150,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatStarted:
-    """First event of every chat: the request was admitted, this model answers, nothing is generated yet."""
+    """First event of every chat: the request was admitted, this model answers, nothing is generated yet.
+
+    revision: of the model; None where it is not known.
+    loosened: what schemas of tools ask for and the answer is not held to, such as "get_weather: city.format".
+    """
 
     model: str
     device: Device
+    revision: str | None = None
+    loosened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ ChatEvent = ChatStarted | ChatPiece | ChatToolCall | ChatFinished
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer: the events of one chat, folded."""
+    """A whole answer: the events of one chat, folded. revision, loosened: as in ChatStarted."""
 
     model: str
     device: Device
@@ -211,6 +217,8 @@ class Completion:
     logprobs: tuple[ChosenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     queue_seconds: float = field(default=0.0, compare=False)
+    revision: str | None = None
+    loosened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

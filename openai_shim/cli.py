@@ -12,7 +12,6 @@ import click
 from engine.daemon import Claim, claim
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
-from engine.models.registry import find
 from engine.settings import Settings
 from engine.types import ModelKind
 from openai_shim.app import create_app, serving
@@ -80,8 +79,6 @@ def _while_wanted(claimed: Claim, context: AppContext) -> AbstractAsyncContextMa
 def _check_default(engine: Engine, kind: ModelKind) -> None:
     """Raises ModelNotFound or BadInput for a default model that will never come up."""
     model_id = engine.default_model(kind)
-    if engine.store.get(model_id) is None and not find(model_id).embedded:
-        engine.store.require(model_id)
     found = engine.model(model_id).kind
     if found != kind:
         raise BadInput(f"{model_id!r} is a model for {found}, not for {kind}.")

@@ -1,17 +1,38 @@
 """What the gateway and a chat worker say to each other.
 
 gateway                                  worker
+   | ChatOptions ------------------------> |
    | <------------------------------ ChatReady
    | Generate ---------------------------> |
-   | <- Started, (Piece | Called)*, Finished   or Refused, at any point
+   | <- Admitted, Happened*                |   or Ended at any point, with the error
    | Cancel -----------------------------> |   and nothing more comes
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from engine.errors import EngineError
-from engine.types import ChatRequest, ChosenLogprob, FinishReason, ToolCall, Usage
+from engine.types import ChatFinished, ChatPiece, ChatRequest, ChatToolCall
 from engine.workers.handshake import Ready
+
+AnswerEvent = ChatPiece | ChatToolCall | ChatFinished
+"""What is seen of an answer after it has begun; the last one is ChatFinished."""
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """kv_bytes: for the keys and values of all conversations. context_tokens: None for what fits into them.
+
+    rest_seconds: without work, until the memory of resting conversations is given back; None for never.
+    speculate: check guesses at several tokens in one step.
+    """
+
+    folder: Path
+    threads: int
+    kv_bytes: int
+    context_tokens: int | None = None
+    rest_seconds: float | None = None
+    speculate: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,46 +56,27 @@ class Cancel:
 
 
 @dataclass(frozen=True)
-class Started:
-    """The request is sound and has a place in the line."""
+class Admitted:
+    """The request is sound and has a place in the line. loosened: as in ChatStarted."""
 
     request_id: int
-    prompt_tokens: int
+    loosened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some whole characters of the answer. logprobs: of its tokens, if they were asked for."""
+class Happened:
+    """Something of the answer."""
 
     request_id: int
-    text: str
-    logprobs: tuple[ChosenLogprob, ...] = ()
+    event: AnswerEvent
 
 
 @dataclass(frozen=True)
-class Called:
-    """The assistant wants a tool to be called."""
-
-    request_id: int
-    call: ToolCall
-
-
-@dataclass(frozen=True)
-class Finished:
-    """queue_seconds: until its prompt began to be read."""
-
-    request_id: int
-    finish_reason: FinishReason
-    usage: Usage
-    queue_seconds: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The request ends with this error: instead of Started, or later when the runtime fails on it."""
+class Ended:
+    """The request ends with this error: instead of Admitted, or later when the runtime fails on it."""
 
     request_id: int
     error: EngineError
 
 
-Reply = Started | Piece | Called | Finished | Refused
+FromChatWorker = Admitted | Happened | Ended

@@ -1,18 +1,24 @@
-"""The process that holds one chat model: `python -m engine.chat.chat_worker FOLDER --threads N`.
+"""The process that holds one chat model: `python -m engine.chat.chat_worker`.
 
 One thread receives messages, the main thread runs the scheduler and answers. When the gateway is gone the
 process ends at once, whatever it is doing.
 """
 
-import argparse
 import logging
 import os
 import queue
-import threading
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from engine.chat.chat_messages import Cancel, ChatReady, Generate, Refused, Reply, Started
+from engine.chat.chat_messages import (
+    Admitted,
+    Cancel,
+    ChatOptions,
+    ChatReady,
+    Ended,
+    FromChatWorker,
+    Generate,
+)
 from engine.chat.conversation import Conversation
 from engine.chat.grammar import GrammarCompiler
 from engine.chat.prompt import PromptEncoder
@@ -23,43 +29,25 @@ from engine.chat.tools import explained, may_call
 from engine.chat.vocabulary import Vocabulary
 from engine.errors import ContextTooLong, EngineError
 from engine.types import ChatRequest
-from engine.workers.channel import Channel, inherited_channel
-from engine.workers.handshake import LoadFailed
+from engine.workers.channel import Channel
+from engine.workers.child import begun, received_by
+from engine.workers.handshake import Ping, Pong
 
 logger = logging.getLogger(__name__)
 
-Inbox = queue.SimpleQueue[Generate | Cancel]
+Inbox = queue.SimpleQueue[object]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--context-tokens", type=int)
-    parser.add_argument("--kv-bytes", type=int, required=True)
-    parser.add_argument("--speculate", action="store_true")
-    parser.add_argument("--rest-seconds", type=float, help="without work, until conversations are forgotten")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    channel = inherited_channel()
-    inbox: Inbox = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(channel, inbox), name="receive", daemon=True).start()
-    try:
-        chat = Chat.load(
-            arguments.folder,
-            threads=arguments.threads,
-            context_tokens=arguments.context_tokens,
-            kv_bytes=arguments.kv_bytes,
-            speculate=arguments.speculate,
-        )
-    except (EngineError, OSError) as error:
-        channel.send(LoadFailed(str(error)))
-        return
-    channel.send(ChatReady(chat.context_tokens))
-    try:
-        chat.serve(inbox, channel, arguments.rest_seconds)
-    except OSError:
-        os._exit(0)  # nobody reads the answers any more
+    with begun(ChatOptions) as (channel, options):
+        inbox: Inbox = queue.SimpleQueue()
+        received_by(channel, inbox.put)
+        chat = Chat.load(options)
+        channel.send(ChatReady(chat.context_tokens))
+        try:
+            chat.serve(inbox, channel, options.rest_seconds)
+        except OSError:
+            os._exit(0)  # nobody reads the answers any more
 
 
 class Chat:
@@ -81,16 +69,21 @@ class Chat:
         self._vocabulary = vocabulary
         self._end_tokens = end_tokens
         self._grammars = grammars
+        self._slowest_step_seconds = 0.0
         self._speculates = speculate and runtime.reads_drafts
         if speculate and not runtime.reads_drafts:
             logger.warning("chat_speculation has no effect: this model tells the next token only")
 
     @classmethod
-    def load(
-        cls, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int, speculate: bool
-    ) -> "Chat":
+    def load(cls, options: ChatOptions) -> "Chat":
         """Raises EngineError or OSError."""
-        runtime = GenaiRuntime(folder, threads=threads, context_tokens=context_tokens, kv_bytes=kv_bytes)
+        folder = options.folder
+        runtime = GenaiRuntime(
+            folder,
+            threads=options.threads,
+            context_tokens=options.context_tokens,
+            kv_bytes=options.kv_bytes,
+        )
         tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
         chat = chat_format(folder)
         return cls(
@@ -99,7 +92,7 @@ class Chat:
             Vocabulary(tokenizer_json),
             chat.end_tokens,
             GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
-            speculate,
+            options.speculate,
         )
 
     def serve(self, inbox: Inbox, channel: Channel, rest_seconds: float | None) -> None:
@@ -113,30 +106,36 @@ class Chat:
             for message in messages:
                 for reply in self._take(message):
                     channel.send(reply)
+            began = time.perf_counter()
             for reply in self._scheduler.step():
                 channel.send(reply)
+            self._slowest_step_seconds = max(self._slowest_step_seconds, time.perf_counter() - began)
 
-    def _take(self, message: Generate | Cancel) -> Iterator[Reply]:
+    def _take(self, message: object) -> Iterator[FromChatWorker | Pong]:
         match message:
             case Cancel(request_id):
                 self._scheduler.cancel(request_id)
+            case Ping():
+                yield Pong(self._slowest_step_seconds)
             case Generate(request_id, request):
                 try:
-                    conversation = self._conversation(request_id, request)
+                    conversation, loosened = self._conversation(request_id, request)
                     self._scheduler.submit(conversation)
-                    yield Started(request_id, len(conversation.tokens))
+                    yield Admitted(request_id, loosened)
                 except EngineError as error:
-                    yield Refused(request_id, error)
+                    yield Ended(request_id, error)
+            case _:
+                raise AssertionError(f"unexpected from the gateway: {message!r}")
 
-    def _conversation(self, request_id: int, request: ChatRequest) -> Conversation:
-        """Raises BadInput, ContextTooLong."""
+    def _conversation(self, request_id: int, request: ChatRequest) -> tuple[Conversation, tuple[str, ...]]:
+        """And what was loosened for it. Raises BadInput, ContextTooLong."""
         grammar = self._grammars.compile(request)
         prompt = self._encoder.encode(explained(request.messages, request.tool_use))
         if len(prompt) >= self.context_tokens:
             raise ContextTooLong(
                 limit_tokens=self.context_tokens, actual_tokens=len(prompt), field="messages"
             )
-        return Conversation(
+        conversation = Conversation(
             request_id,
             prompt,
             request.sampling,
@@ -147,24 +146,15 @@ class Chat:
             reads_calls=request.tool_use is not None and may_call(request.tool_use),
             speculates=self._speculates,
         )
+        return conversation, grammar.loosened if grammar else ()
 
 
-def _arrived(inbox: Inbox, *, wait: bool, at_most_seconds: float | None) -> list[Generate | Cancel]:
+def _arrived(inbox: Inbox, *, wait: bool, at_most_seconds: float | None) -> list[object]:
     """Everything that is in the inbox now; at least one message if asked to wait, or queue.Empty."""
     messages = [inbox.get(timeout=at_most_seconds)] if wait else []
     while not inbox.empty():
         messages.append(inbox.get())
     return messages
-
-
-def _receive(channel: Channel, inbox: Inbox) -> None:
-    try:
-        while True:
-            message = channel.receive()
-            assert isinstance(message, Generate | Cancel), message
-            inbox.put(message)
-    except EOFError:
-        os._exit(0)  # in the middle of an answer that nobody will read
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from engine.chat.chat_messages import Called, Finished, Piece, Reply
+from engine.chat.chat_messages import AnswerEvent
 from engine.chat.grammar import Grammar
 from engine.chat.runtimes.runtime import Logits
 from engine.chat.sampling import Sampler, log_softmax
@@ -14,7 +14,16 @@ from engine.chat.stopping import StopFinder
 from engine.chat.tools import CallReader
 from engine.chat.vocabulary import TextStream, Vocabulary
 from engine.errors import BadInput
-from engine.types import ChosenLogprob, FinishReason, Sampling, TokenLogprob, Usage
+from engine.types import (
+    ChatFinished,
+    ChatPiece,
+    ChatToolCall,
+    ChosenLogprob,
+    FinishReason,
+    Sampling,
+    TokenLogprob,
+    Usage,
+)
 
 
 class Conversation:
@@ -69,7 +78,7 @@ class Conversation:
         most = self.limit - len(self.tokens) - 1
         return self._lookup.draft(self.tokens, most) if self._lookup else ()
 
-    def advance(self, logits: Logits) -> list[Reply]:
+    def advance(self, logits: Logits) -> list[AnswerEvent]:
         """Choose the next token; what its caller gets to see of it, if anything yet. Raises EngineError."""
         token = self._choose(logits)
         self.tokens.append(token)
@@ -94,13 +103,13 @@ class Conversation:
         self._grammar.accept(token)
         return token
 
-    def _end(self, reason: FinishReason, text: str = "") -> list[Reply]:
+    def _end(self, reason: FinishReason, text: str = "") -> list[AnswerEvent]:
         """No more tokens come: what was held back is released, unless it is a stop string."""
         last = self._stops.feed(self._calls.flush() if self._calls else "")
         held = "" if last.stopped else self._stops.flush()
         return self._finish(reason, text + last.text + held)
 
-    def _finish(self, reason: FinishReason, text: str) -> list[Reply]:
+    def _finish(self, reason: FinishReason, text: str) -> list[AnswerEvent]:
         self.finished = True
         calls, unfinished = self._calls.calls() if self._calls else ([], "")
         if calls and reason == "stop":
@@ -110,18 +119,14 @@ class Conversation:
             completion_tokens=len(self.tokens) - self._prompt_tokens,
             cached_tokens=self.cached_tokens or 0,
         )
-        called = [Called(self.request_id, call) for call in calls]
-        return [
-            *self._piece(text + unfinished),
-            *called,
-            Finished(self.request_id, reason, usage, self._queue_seconds),
-        ]
+        finished = ChatFinished(reason, usage, self._queue_seconds)
+        return [*self._piece(text + unfinished), *map(ChatToolCall, calls), finished]
 
-    def _piece(self, text: str) -> list[Reply]:
+    def _piece(self, text: str) -> list[AnswerEvent]:
         if not text and not (self.finished and self._untold):
             return []
         logprobs, self._untold = tuple(self._untold), []
-        return [Piece(self.request_id, text, logprobs)]
+        return [ChatPiece(text, logprobs)]
 
     def _logprob(self, token: int, logits: Logits, top: int) -> ChosenLogprob:
         logprobs = log_softmax(logits)

@@ -5,21 +5,21 @@ import contextlib
 import itertools
 from collections.abc import AsyncGenerator
 
-from engine.chat.chat_messages import Called, Cancel, ChatReady, Finished, Generate, Piece, Refused, Started
-from engine.errors import EngineError, WorkerCrashed
+from engine.chat.chat_messages import (
+    Admitted,
+    Cancel,
+    ChatOptions,
+    ChatReady,
+    Ended,
+    FromChatWorker,
+    Generate,
+    Happened,
+)
+from engine.errors import WorkerCrashed
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
 from engine.settings import Settings
-from engine.types import (
-    ChatEvent,
-    ChatFinished,
-    ChatPiece,
-    ChatRequest,
-    ChatStarted,
-    ChatToolCall,
-    Device,
-    ModelState,
-)
+from engine.types import ChatEvent, ChatFinished, ChatRequest, ChatStarted, Device, ModelState
 from engine.workers.supervisor import Supervisor
 
 
@@ -28,22 +28,22 @@ class ChatModel:
 
     def __init__(self, installed: InstalledModel, settings: Settings) -> None:
         self.installed = installed
-        arguments = ["--threads", str(physical_cores()), "--kv-bytes", str(settings.chat_kv_mb << 20)]
-        if settings.chat_context_tokens is not None:
-            arguments += ["--context-tokens", str(settings.chat_context_tokens)]
-        if settings.keep_alive_minutes:
-            arguments += ["--rest-seconds", str(settings.keep_alive_minutes * 60)]
-        if settings.chat_speculation:
-            arguments.append("--speculate")
         self._worker = Supervisor(
             installed.id,
             "engine.chat.chat_worker",
-            [str(installed.folder), *arguments],
+            ChatOptions(
+                folder=installed.folder,
+                threads=physical_cores(),
+                kv_bytes=settings.chat_kv_mb << 20,
+                context_tokens=settings.chat_context_tokens,
+                rest_seconds=settings.keep_alive_minutes * 60 or None,
+                speculate=settings.chat_speculation,
+            ),
             log_file=settings.home.log / f"{installed.id}.log",
             on_message=self._received,
             on_change=self._changed,
         )
-        self._open: dict[int, asyncio.Queue[object]] = {}
+        self._open: dict[int, asyncio.Queue[FromChatWorker]] = {}
         self._ids = itertools.count()
 
     @classmethod
@@ -74,8 +74,24 @@ class ChatModel:
         ready = self._worker.ready_message
         return ready.context_tokens if isinstance(ready, ChatReady) else self.installed.context_tokens
 
+    @property
+    def degraded(self) -> bool:
+        return self._worker.troubled
+
+    @property
+    def preparing(self) -> bool:
+        return False
+
+    @property
+    def npu(self) -> None:
+        return None
+
+    @property
+    def work(self) -> None:
+        return None
+
     async def ready(self) -> None:
-        """Wait until the model is loaded. Raises WorkerFailed when it never will be."""
+        """Wait until the model is loaded. Raises WorkerUnavailable when it cannot be loaded now."""
         await self._worker.ready()
 
     def rss_bytes(self) -> int:
@@ -88,45 +104,37 @@ class ChatModel:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         """Close the generator to cancel: the worker then drops the conversation at its next step.
 
-        Raises BadInput, ContextTooLong, Overloaded, WorkerFailed, WorkerCrashed.
+        Raises BadInput, ContextTooLong, Overloaded, Unavailable; WorkerCrashed when the worker ends.
         """
         await self.ready()
         request_id = next(self._ids)
-        replies = self._open[request_id] = asyncio.Queue()
+        messages = self._open[request_id] = asyncio.Queue()
         self._worker.send(Generate(request_id, request))
         ended = False
         try:
             while not ended:
-                match await replies.get():
-                    case Started():
-                        yield ChatStarted(self.installed.id, "cpu")
-                    case Piece(text=text, logprobs=logprobs):
-                        yield ChatPiece(text, logprobs)
-                    case Called(call=call):
-                        yield ChatToolCall(call)
-                    case Finished(finish_reason=finish_reason, usage=usage, queue_seconds=queue_seconds):
-                        ended = True
-                        yield ChatFinished(finish_reason, usage, queue_seconds)
-                    case Refused(error=error):
+                match await messages.get():
+                    case Admitted(loosened=loosened):
+                        yield ChatStarted(self.installed.id, self.device, self.installed.revision, loosened)
+                    case Happened(event=event):
+                        ended = isinstance(event, ChatFinished)
+                        yield event
+                    case Ended(error=error):
                         ended = True
                         raise error
-                    case EngineError() as lost:
-                        ended = True
-                        raise lost
         finally:
             del self._open[request_id]
             if not ended and self._worker.state == "ready":
                 self._worker.send(Cancel(request_id))
 
     def _received(self, message: object) -> None:
-        assert isinstance(message, Started | Piece | Called | Finished | Refused), message
-        if replies := self._open.get(message.request_id):  # else its caller has left
-            replies.put_nowait(message)
+        assert isinstance(message, FromChatWorker), message
+        if messages := self._open.get(message.request_id):  # else its caller has left
+            messages.put_nowait(message)
 
     def _changed(self) -> None:
         if self._worker.state == "ready":
             return
-        for replies in self._open.values():
-            replies.put_nowait(
-                WorkerCrashed(f"The process that runs {self.installed.id} ended; send the request again.")
-            )
+        for request_id, messages in self._open.items():
+            lost = WorkerCrashed(f"The process that runs {self.installed.id} ended; send the request again.")
+            messages.put_nowait(Ended(request_id, lost))

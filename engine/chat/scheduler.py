@@ -12,9 +12,17 @@ prompt. So all advance alike, and neither a long prompt nor a long answer keeps 
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from engine.chat.chat_messages import Refused, Reply
+from engine.chat.chat_messages import Ended, FromChatWorker, Happened
 from engine.chat.conversation import Conversation
-from engine.chat.runtimes.runtime import Advanced, Failed, Logits, OutOfMemory, Runtime, TokenSequence, Work
+from engine.chat.runtimes.runtime import (
+    Advanced,
+    Logits,
+    OutOfMemory,
+    Runtime,
+    SequenceFailed,
+    SequenceWork,
+    TokenSequence,
+)
 from engine.errors import EngineError, Overloaded
 
 
@@ -55,7 +63,7 @@ class Scheduler:
             self._runtime.close(sequence)
             del self._active[sequence]
 
-    def step(self) -> Iterator[Reply]:
+    def step(self) -> Iterator[FromChatWorker]:
         yield from self._admit()
         for outcome in self._runtime.advance(self._next_work()):
             match outcome:
@@ -64,10 +72,10 @@ class Scheduler:
                         yield from self._answer(sequence, logits)
                 case OutOfMemory(sequence):
                     self._waiting.appendleft(self._active.pop(sequence))
-                case Failed(sequence, error):
-                    yield Refused(self._active.pop(sequence).request_id, error)
+                case SequenceFailed(sequence, error):
+                    yield Ended(self._active.pop(sequence).request_id, error)
 
-    def _admit(self) -> Iterator[Reply]:
+    def _admit(self) -> Iterator[FromChatWorker]:
         """First come, first served: nobody overtakes a long conversation that waits for memory."""
         while self._waiting and len(self._active) < self._max_active:
             conversation = self._waiting[0]
@@ -75,7 +83,7 @@ class Scheduler:
                 sequence = self._runtime.open(conversation.tokens, conversation.limit)
             except EngineError as error:
                 self._waiting.popleft()
-                yield Refused(conversation.request_id, error)
+                yield Ended(conversation.request_id, error)
                 continue
             if sequence is None:
                 assert self._active, "the runtime has no memory for a single conversation"
@@ -84,19 +92,20 @@ class Scheduler:
                 conversation.begin(sequence.cached_tokens)
             self._active[sequence] = self._waiting.popleft()
 
-    def _next_work(self) -> list[Work]:
-        answering = [Work(s, 1, c.draft()) for s, c in self._active.items() if s.unread == 1]
+    def _next_work(self) -> list[SequenceWork]:
+        answering = [SequenceWork(s, 1, c.draft()) for s, c in self._active.items() if s.unread == 1]
         reading = next((s for s in self._active if s.unread > 1), None)
         if reading is None:
             return answering
         self._active[reading] = self._active.pop(reading)  # to the end of the line
-        return [*answering, Work(reading, self._slice_tokens)]
+        return [*answering, SequenceWork(reading, self._slice_tokens)]
 
-    def _answer(self, sequence: TokenSequence, logits: Sequence[Logits]) -> Iterator[Reply]:
+    def _answer(self, sequence: TokenSequence, logits: Sequence[Logits]) -> Iterator[FromChatWorker]:
         conversation = self._active[sequence]
         try:
             for token_logits in logits:
-                yield from conversation.advance(token_logits)
+                for event in conversation.advance(token_logits):
+                    yield Happened(conversation.request_id, event)
                 if conversation.finished:
                     break
                 sequence.append(conversation.tokens[-1])
@@ -104,7 +113,7 @@ class Scheduler:
                     break
         except EngineError as error:
             conversation.finished = True
-            yield Refused(conversation.request_id, error)
+            yield Ended(conversation.request_id, error)
         if conversation.finished:
             self._runtime.close(sequence)
             del self._active[sequence]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.types import NpuStatus
@@ -12,6 +13,23 @@ from engine.workers.handshake import Ready
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CpuOptions:
+    """threads: cores to use in all. lanes: how many batches share them."""
+
+    folder: Path
+    threads: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class NpuOptions:
+    """contexts: the folder of the compiled graphs."""
+
+    folder: Path
+    contexts: Path
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from engine.embedding.devices.costs import bucket
 from engine.embedding.devices.device import EmbeddingDevice
 from engine.errors import EngineError, Overloaded
 from engine.types import Device
-from engine.workers.supervisor import WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -326,9 +325,8 @@ class Batcher:
         return device.busy_seconds() + max(backlog / device.lanes, alone)
 
     def _refuse_if_hopeless(self) -> None:
-        """No device will ever take what waits: say so instead of letting it wait."""
+        """No device will take what waits for some time: say so instead of letting it wait."""
         if self._line and all(device.hopeless() for device in self._devices):
-            worker = self._devices[0].worker
             for request in {text.request for text in self._line}:
                 if not request.done.done():
-                    request.done.set_exception(WorkerFailed(f"{worker.name} failed: {worker.detail}"))
+                    request.done.set_exception(self._devices[0].unavailable())

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.embedding.batch_messages import CpuOptions
 from engine.embedding.batcher import Batcher
 from engine.embedding.cache import VectorCache
 from engine.embedding.calibration import CalibrationFile, measure
@@ -58,7 +59,7 @@ class EmbeddingModel:
         lanes = min(physical_cores(), MAX_CPU_LANES)
         self._cpu = EmbeddingDevice(
             "engine.embedding.cpu.cpu_worker",
-            [str(installed.folder), "--threads", str(physical_cores()), "--lanes", str(lanes)],
+            CpuOptions(installed.folder, physical_cores(), lanes),
             lanes=lanes,
             model_id=installed.id,
             log_file=home.log / f"{installed.id}-cpu.log",
@@ -119,7 +120,9 @@ class EmbeddingModel:
 
     @property
     def degraded(self) -> bool:
-        """An NPU that is there, or was asked for, does not do its part."""
+        """Its process has ended, or an NPU that is there, or was asked for, does not do its part."""
+        if self._cpu.worker.troubled:
+            return True
         if self._npu is None:
             return False
         absent = not self._npu.status.available and not self._npu.preparing
@@ -141,7 +144,7 @@ class EmbeddingModel:
         return EmbeddingWork(self.installed.id, devices, self.cache.hits, self.cache.misses)
 
     @property
-    def waiting(self) -> int:
+    def in_flight(self) -> int:
         return self._batcher.waiting
 
     @property
@@ -150,14 +153,14 @@ class EmbeddingModel:
         return self._npu is not None and self._npu.preparing
 
     async def ready(self) -> None:
-        """Wait until texts can be embedded. Raises WorkerFailed when they never will."""
+        """Wait until texts can be embedded. Raises WorkerUnavailable while they cannot."""
         await self._cpu.worker.ready()
 
     def rss_bytes(self) -> int:
         return self._cpu.worker.rss_bytes() + (self._npu.worker.rss_bytes() if self._npu else 0)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Raises BadInput, ContextTooLong, Overloaded, WorkerFailed."""
+        """Raises BadInput, ContextTooLong, Overloaded, Unavailable."""
         if request.dimensions is not None and not 1 <= request.dimensions <= self.dimensions:
             raise BadInput(
                 f"dimensions must be from 1 to {self.dimensions}, not {request.dimensions}.",

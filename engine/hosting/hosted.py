@@ -8,43 +8,32 @@ is being given back waits for that and then loads the model again.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Generic
+from collections.abc import AsyncGenerator
 
-from engine.hosting.resident import M, Report, Resident
+from engine.hosting.stay import LoadedModel, Open, Stay
 from engine.hosting.tally import Tally
-from engine.types import ModelState
-
-RETRY_SECONDS = 30.0
-"""A model that could not be fetched or loaded is tried again by the first request after so long."""
+from engine.types import ModelKind, ModelState
 
 
-class HostedModel(Generic[M]):
-    """bring_up: fetches and loads the model inside an `async with`, reporting the download meanwhile.
-
-    keep_alive_seconds: how long it stays in memory without work; None for ever.
-    """
+class HostedModel:
+    """keep_alive_seconds: how long it stays in memory without work; None for ever."""
 
     def __init__(
-        self,
-        model_id: str,
-        bring_up: Callable[[Report], AbstractAsyncContextManager[M]],
-        *,
-        keep_alive_seconds: float | None = None,
+        self, model_id: str, kind: ModelKind, open_: Open, *, keep_alive_seconds: float | None = None
     ) -> None:
+        self.kind = kind
         self.tally = Tally()
         self._model_id = model_id
-        self._bring_up = bring_up
+        self._open = open_
         self._keep_alive_seconds = keep_alive_seconds
-        self._resident: Resident[M] | None = None
+        self._stay: Stay | None = None
         self._users = 0
         self._unload_when_free = False
         self._expiry: asyncio.TimerHandle | None = None
         self._releasing: asyncio.Task[None] | None = None
 
     @property
-    def model(self) -> M | None:
+    def model(self) -> LoadedModel | None:
         return self._present.model if self._present else None
 
     @property
@@ -57,18 +46,19 @@ class HostedModel(Generic[M]):
         return self._present.detail if self._present else None
 
     @property
-    def _present(self) -> Resident[M] | None:
-        return None if self._releasing else self._resident
+    def _present(self) -> Stay | None:
+        return None if self._releasing else self._stay
 
     def start(self) -> None:
-        """Begin to load in the background what has never been loaded."""
-        self._resident = Resident(self._model_id, self._brought_up)
+        """Begin to load in the background what is not in memory."""
+        self._stay = Stay(self._model_id, self._open)
+        self._rest()  # nobody may ever ask for it
 
     @contextlib.asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[M]:
+    async def in_use(self) -> AsyncGenerator[LoadedModel]:
         """The model, loaded, and not unloaded for the length of the block.
 
-        Raises ModelNotReady during a download, and what kept the model from loading.
+        Raises Unavailable: during a download, and while something keeps the model from loading.
         """
         self._users += 1
         self._stop_expiry()
@@ -97,23 +87,17 @@ class HostedModel(Generic[M]):
         """For the end of the gateway: does not wait for requests."""
         await self._release()
 
-    async def _loaded(self) -> M:
+    async def _loaded(self) -> LoadedModel:
         while self._releasing:
             await asyncio.wait([self._releasing])
-        if self._resident is None or self._resident.failed_for(RETRY_SECONDS):
+        if self._stay is None:
             self.start()
-        assert self._resident is not None
-        return await self._resident.loaded()
-
-    @contextlib.asynccontextmanager
-    async def _brought_up(self, report: Report) -> AsyncGenerator[M]:
-        async with self._bring_up(report) as model:
-            self._rest()  # nobody may have asked for it yet, or nobody who asked may still wait
-            yield model
+        assert self._stay is not None
+        return await self._stay.loaded()
 
     def _rest(self) -> None:
         """When nothing runs any more, the time that the model is kept begins."""
-        if self._users or self._resident is None:
+        if self._users or self._stay is None:
             return
         if self._unload_when_free:
             self._begin_release()
@@ -123,8 +107,10 @@ class HostedModel(Generic[M]):
             self._expiry = loop.call_later(self._keep_alive_seconds, self._expired)
 
     def _expired(self) -> None:
-        if self.model:  # one that could not be loaded keeps saying so
+        if self.state == "ready":
             self._begin_release()
+        else:  # it still loads, or says why it can't
+            self._rest()
 
     def _stop_expiry(self) -> None:
         if self._expiry:
@@ -137,14 +123,14 @@ class HostedModel(Generic[M]):
 
     def _begin_release(self) -> None:
         self._stop_expiry()
-        if self._resident and not self._releasing:
+        if self._stay and not self._releasing:
             self._releasing = asyncio.create_task(
-                self._give_back(self._resident), name=f"release of {self._model_id}"
+                self._give_back(self._stay), name=f"release of {self._model_id}"
             )
 
-    async def _give_back(self, resident: Resident[M]) -> None:
+    async def _give_back(self, stay: Stay) -> None:
         try:
-            await resident.release()
+            await stay.release()
         finally:
-            self._resident = self._releasing = None
+            self._stay = self._releasing = None
             self._unload_when_free = False

@@ -1,20 +1,40 @@
-"""Fetches a model in a process of its own, which ends when this coroutine is cancelled."""
+"""Puts a model on disk that can come by itself, in a process of its own.
+
+That process ends when the coroutine that waits for it is cancelled.
+"""
 
 import asyncio
 import logging
 from pathlib import Path
 
 from engine.errors import ModelSupplyError
-from engine.hosting.resident import Report
-from engine.models.progress import PullProgress
-from engine.models.store import InstalledModel, ModelStore
+from engine.hosting.stay import ReportProgress
+from engine.models.catalogue import Catalogue
+from engine.models.progress import PullOptions, PullProgress
+from engine.models.registry import is_embedded
+from engine.models.store import InstalledModel
+from engine.workers.exits import in_words
 from engine.workers.handshake import LoadFailed, Ready
 from engine.workers.process import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
 
-async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Report) -> InstalledModel:
+async def installed(
+    catalogue: Catalogue, model_id: str, *, log_folder: Path, report: ReportProgress
+) -> InstalledModel:
+    """The model; fetched first if it is not there and is one of those that come by themselves.
+
+    Raises ModelNotFound or ModelSupplyError.
+    """
+    if catalogue.get(model_id) is None and is_embedded(model_id):
+        report("fetching")
+        await _fetch(catalogue.store.folder, model_id, log_folder / f"pull-{model_id}.log", report)
+        report(None)
+    return catalogue.require(model_id)
+
+
+async def _fetch(models: Path, model_id: str, log_file: Path, report: ReportProgress) -> None:
     """Raises ModelSupplyError with the reason."""
     outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -28,16 +48,17 @@ async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Rep
             case LoadFailed(reason):
                 outcome.set_exception(ModelSupplyError(reason))
 
-    def ended(status: int) -> None:
+    def ended(status: int, wrong: str | None) -> None:
         if not outcome.done():
-            logger.error("fetching %s ended with status %d; its log is %s", model_id, status, log_file)
+            reason = wrong or f"its process ended with {in_words(status)}"
+            logger.error("fetching %s: %s; its log is %s", model_id, reason, log_file)
             outcome.set_exception(
-                ModelSupplyError(f"fetching {model_id} ended with status {status}; see `npu-gateway logs`")
+                ModelSupplyError(f"{model_id} was not fetched: {reason}; see `npu-gateway logs`.")
             )
 
     worker = WorkerProcess(
         "engine.models.pull_worker",
-        [str(store.folder), model_id],
+        PullOptions(models, model_id),
         log_file=log_file,
         on_message=received,
         on_exit=ended,
@@ -46,4 +67,3 @@ async def fetch(store: ModelStore, model_id: str, *, log_file: Path, report: Rep
         await outcome
     finally:
         await worker.stop()
-    return store.require(model_id)

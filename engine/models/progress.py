@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, units done, units in all or None if unknown), from the working thread.
@@ -12,6 +13,14 @@ The unit is bytes wherever bytes move. A new first argument means that a new ste
 
 def silent(doing: str, done: int, total: int | None) -> None:
     """A Progress for callers that show none."""
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """Of the process that fetches a model for the gateway. models: the folder of the store."""
+
+    models: Path
+    model_id: str
 
 
 @dataclass(frozen=True)

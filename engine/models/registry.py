@@ -158,6 +158,11 @@ _PHI_3_MINI = ModelSpec(
 MODELS: tuple[ModelSpec, ...] = (_BGE_SMALL, _SMOLLM2, _PHI_3_MINI)
 
 
+def is_embedded(model_id: str) -> bool:
+    """Whether it comes by itself and stays in memory."""
+    return any(spec.id == model_id and spec.embedded for spec in MODELS)
+
+
 def find(model_id: str) -> ModelSpec:
     """Raises ModelNotFound, listing the ids there are."""
     for spec in MODELS:

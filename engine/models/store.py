@@ -120,17 +120,26 @@ class ModelStore:
             dimensions=manifest.dimensions,
             source=manifest.source,
             size_bytes=sum(file.size_bytes for file in manifest.files),
-            installed_at=_written_at(folder / MANIFEST),
+            installed_at=_modified(folder / MANIFEST) // 10**9,
         )
 
     def require(self, model_id: str) -> InstalledModel:
         """Raises ModelNotFound, naming the command that fetches the model or else the models there are."""
         if model := self.get(model_id):
             return model
+        raise ModelNotFound(self.why_missing(model_id))
+
+    def why_missing(self, model_id: str) -> str:
         if any(spec.id == model_id for spec in MODELS):
-            raise ModelNotFound(f"Model {model_id!r} is not installed; run `npu-gateway pull {model_id}`.")
+            return f"Model {model_id!r} is not installed; run `npu-gateway pull {model_id}`."
         known = dict.fromkeys([*(model.id for model in self.list()), *(spec.id for spec in MODELS)])
-        raise ModelNotFound(f"No model is called {model_id!r}. Known models: {', '.join(known)}.")
+        return f"No model is called {model_id!r}. Known models: {', '.join(known)}."
+
+    def state(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes whenever a model comes, goes or is replaced, or a file of one does."""
+        return tuple(
+            (folder.name, _modified(folder), _modified(folder / MANIFEST)) for folder in _folders(self.folder)
+        )
 
     def altered(self, model_id: str) -> tuple[str, ...]:
         """Names of the model's files that are not what was installed. Reads every byte of them.
@@ -216,10 +225,10 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(f for f in parent.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
-def _written_at(file: Path) -> int:
-    """Unix seconds; 0 if it is removed in this moment."""
-    with suppress(FileNotFoundError):
-        return int(file.stat().st_mtime)
+def _modified(path: Path) -> int:
+    """Unix nanoseconds; 0 if it is not there, or removed in this moment."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
     return 0
 
 

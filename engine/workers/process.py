@@ -12,20 +12,22 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import psutil
 
 from engine.workers.channel import Channel
+from engine.workers.handshake import OtherVersion, assign, introduced
 
 _STOP_GRACE_SECONDS = 5.0
 
 
 class WorkerProcess:
-    """Runs `python -m MODULE ARGUMENTS`; calls back on the event loop that started it.
+    """Runs `python -m MODULE` and assigns it its options; calls back on the event loop that started it.
 
+    on_exit: called with its exit status, and with what was wrong with its messages if that ended it.
     The worker's part of the contract: it ends when its standard input does, so it never outlives the
     gateway, however that dies.
     """
@@ -33,36 +35,39 @@ class WorkerProcess:
     def __init__(
         self,
         module: str,
-        arguments: Sequence[str],
+        options: object,
         *,
         log_file: Path,
         on_message: Callable[[object], None],
-        on_exit: Callable[[int], None],
+        on_exit: Callable[[int, str | None], None],
     ) -> None:
+        """Raises OSError, or RuntimeError when the system has no thread left for it."""
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._on_exit = on_exit
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                # -P: nothing is imported from the folder that the gateway happens to be started in.
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
                 **_out_of_reach_of_ctrl_c(),
             )
+        self.pid = self._process.pid
         self._stdin = cast(BinaryIO, self._process.stdin)
         self._stdout = cast(BinaryIO, self._process.stdout)
         self._channel = Channel(self._stdout, self._stdin)
         self._outbox: queue.SimpleQueue[object | None] = queue.SimpleQueue()
         self._gone = asyncio.Event()
-        threading.Thread(target=self._write, name=f"to {module}", daemon=True).start()
-        threading.Thread(target=self._read, name=f"from {module}", daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        try:
+            threading.Thread(target=self._write, args=(options,), name=f"to {module}", daemon=True).start()
+            threading.Thread(target=self._read, name=f"from {module}", daemon=True).start()
+        except RuntimeError:
+            self._process.kill()
+            raise
 
     def send(self, message: object) -> None:
         """Queue a message; what cannot be delivered any more shows as an exit, not as an error here."""
@@ -71,9 +76,17 @@ class WorkerProcess:
 
     def rss_bytes(self) -> int:
         try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
+            return int(psutil.Process(self.pid).memory_info().rss)
         except psutil.Error:  # it has just ended
             return 0
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far; 0 when it has ended."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+            return float(times.user + times.system)
+        except psutil.Error:
+            return 0.0
 
     def kill(self) -> None:
         self._process.kill()
@@ -87,29 +100,40 @@ class WorkerProcess:
             self.kill()
             await self._gone.wait()
 
-    def _write(self) -> None:
+    def _write(self, options: object) -> None:
         with contextlib.suppress(OSError):  # the reading thread reports the exit
+            assign(self._channel, options)
             while (message := self._outbox.get()) is not None:
                 self._channel.send(message)
         with contextlib.suppress(OSError):
             self._stdin.close()
 
     def _read(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
+        wrong: str | None = None
+        try:
+            self.pid = introduced(self._channel)
             while True:
                 self._call(self._on_message, self._channel.receive())
+        except (EOFError, OSError):
+            pass  # it has ended
+        except OtherVersion as error:
+            wrong = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever unpickling raises; another version wrote it
+            wrong = f"it sent what cannot be read ({error!r}); after an upgrade, run `npu-gateway restart`"
+        if wrong:
+            self.kill()
         self._stdout.close()
         status = self._process.wait()
         self._outbox.put(None)
-        self._call(self._ended, status)
+        self._call(self._ended, status, wrong)
 
-    def _ended(self, status: int) -> None:
+    def _ended(self, status: int, wrong: str | None) -> None:
         self._gone.set()
-        self._on_exit(status)
+        self._on_exit(status, wrong)
 
-    def _call(self, function: Callable[..., None], value: object) -> None:
+    def _call(self, function: Callable[..., None], *values: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the gateway itself is ending
-            self._loop.call_soon_threadsafe(function, value)
+            self._loop.call_soon_threadsafe(function, *values)
 
 
 def _out_of_reach_of_ctrl_c() -> dict[str, Any]:

@@ -29,7 +29,15 @@ import onnxruntime_genai as og
 from numpy.typing import NDArray
 
 from engine.chat.runtimes.kv_memory import KvMemory
-from engine.chat.runtimes.runtime import Advanced, Failed, Logits, Outcome, OutOfMemory, TokenSequence, Work
+from engine.chat.runtimes.runtime import (
+    Advanced,
+    Logits,
+    Outcome,
+    OutOfMemory,
+    SequenceFailed,
+    SequenceWork,
+    TokenSequence,
+)
 from engine.chat.template import ChatTemplate
 from engine.errors import EngineError
 
@@ -137,7 +145,7 @@ class GenaiRuntime:
             raise EngineError(f"The chat model cannot begin a conversation: {error}") from error
         return GenaiSequence(tokens, limit, cache) if cache else None
 
-    def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
+    def advance(self, work: Sequence[SequenceWork]) -> Iterator[Outcome]:
         for item in work:
             assert isinstance(item.sequence, GenaiSequence)
             yield self._advance(item.sequence, item.tokens, item.draft)
@@ -159,7 +167,9 @@ class GenaiRuntime:
         except _GENAI_ERRORS as error:
             logger.exception("a conversation of %d tokens failed", len(sequence.tokens))
             self._memory.drop(sequence.cache)
-            return Failed(sequence, EngineError(f"The chat model failed on this conversation: {error}"))
+            return SequenceFailed(
+                sequence, EngineError(f"The chat model failed on this conversation: {error}")
+            )
 
     def _grow(self, sequence: GenaiSequence) -> bool:
         """Move the conversation to a larger cache, where it is read again from the start."""

@@ -31,7 +31,7 @@ class TokenSequence(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
+class SequenceWork:
     """Let the model read the next so many unread tokens of this sequence, and then the draft.
 
     draft: a guess at the tokens that will come next, for a sequence with one unread token and a runtime that
@@ -60,14 +60,14 @@ class OutOfMemory:
 
 
 @dataclass(frozen=True)
-class Failed:
+class SequenceFailed:
     """The runtime cannot go on with this sequence; it is closed."""
 
     sequence: TokenSequence
     error: EngineError
 
 
-Outcome = Advanced | OutOfMemory | Failed
+Outcome = Advanced | OutOfMemory | SequenceFailed
 
 
 class Runtime(Protocol):
@@ -85,7 +85,7 @@ class Runtime(Protocol):
         Raises EngineError.
         """
 
-    def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
+    def advance(self, work: Sequence[SequenceWork]) -> Iterator[Outcome]:
         """One outcome per piece of work, in the order in which they are ready."""
 
     def close(self, sequence: TokenSequence) -> None:

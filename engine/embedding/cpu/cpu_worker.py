@@ -3,37 +3,25 @@
 It knows nothing of requests, queues or texts: batches of token ids in, vectors out.
 """
 
-import argparse
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from engine.embedding.batch_messages import BatchDone, BatchFailed, RunBatch
+from engine.embedding.batch_messages import BatchDone, BatchFailed, CpuOptions, RunBatch
 from engine.embedding.cpu.embedder import CpuEmbedder
 from engine.embedding.cpu.graph import derived_graph
-from engine.errors import EngineError
-from engine.workers.channel import Channel, inherited_channel
-from engine.workers.handshake import LoadFailed, Ready
+from engine.workers.channel import Channel
+from engine.workers.child import begun
+from engine.workers.handshake import Ping, Pong, Ready
 
 logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--lanes", type=int, required=True)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    channel = inherited_channel()
-    try:
-        embedder = CpuEmbedder(derived_graph(arguments.folder), arguments.threads, arguments.lanes)
-    except EngineError as error:
-        channel.send(LoadFailed(str(error)))
-        return
-    channel.send(Ready())
-    serve(channel, embedder, arguments.lanes)
+    with begun(CpuOptions) as (channel, options):
+        embedder = CpuEmbedder(derived_graph(options.folder), options.threads, options.lanes)
+        channel.send(Ready())
+        serve(channel, embedder, options.lanes)
 
 
 def serve(channel: Channel, embedder: CpuEmbedder, lanes: int) -> None:
@@ -41,9 +29,13 @@ def serve(channel: Channel, embedder: CpuEmbedder, lanes: int) -> None:
     with ThreadPoolExecutor(lanes, thread_name_prefix="lane") as pool:
         try:
             while True:
-                message = channel.receive()
-                assert isinstance(message, RunBatch), message
-                pool.submit(_run, channel, embedder, message)
+                match channel.receive():
+                    case Ping():
+                        channel.send(Pong())
+                    case RunBatch() as batch:
+                        pool.submit(_run, channel, embedder, batch)
+                    case message:
+                        raise AssertionError(f"unexpected from the gateway: {message!r}")
         except EOFError:
             os._exit(0)  # not waiting for a batch that nobody will read
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding.batch_messages import NpuBuckets, NpuReady
+from engine.embedding.batch_messages import NpuBuckets, NpuOptions, NpuReady
 from engine.embedding.devices.device import DeviceFailed, EmbeddingDevice
 from engine.errors import EngineError
 from engine.types import Device, NpuStatus
@@ -50,7 +50,7 @@ class NpuDevice(EmbeddingDevice):
     ) -> None:
         super().__init__(
             WORKER_MODULE,
-            [str(model_folder), str(contexts)],
+            NpuOptions(model_folder, contexts),
             lanes=1,
             model_id=model_id,
             log_file=log_file,
@@ -109,6 +109,9 @@ class NpuDevice(EmbeddingDevice):
         except EngineError as error:
             self._out_of_order(str(error))
             raise
+
+    def _owe(self, batch_id: int, tokens: int, expected_seconds: float) -> None:
+        """Nothing: `run` has its own patience with a device whose work uses no processor time."""
 
     def _received(self, message: object) -> None:
         match message:

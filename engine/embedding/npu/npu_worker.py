@@ -1,17 +1,15 @@
 """The process that holds the embedding model on the NPU.
 
-    python -m engine.embedding.npu.npu_worker MODEL_FOLDER CONTEXTS_FOLDER
+    python -m engine.embedding.npu.npu_worker
 
 It looks for the NPU, prepares one bucket after the other while batches run on those that are ready, and ends
 at once where there is no NPU.
 """
 
-import argparse
 import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime
 
@@ -19,35 +17,32 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine.embedding.batch_messages import BatchDone, BatchFailed, NpuBuckets, NpuReady, RunBatch
+from engine.embedding.batch_messages import BatchDone, BatchFailed, NpuBuckets, NpuOptions, NpuReady, RunBatch
 from engine.embedding.npu.buckets import BUCKETS, Bucket, NpuFault
 from engine.embedding.npu.contexts import ContextCache
 from engine.embedding.npu.device import Npu, find_npu
 from engine.embedding.npu.embedder import NpuEmbedder
 from engine.embedding.npu.gain import LARGER_BUCKETS, MIN_GAIN, gain
-from engine.workers.channel import Channel, inherited_channel
+from engine.workers.channel import Channel
+from engine.workers.child import begun
+from engine.workers.handshake import Ping, Pong
 
 logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("contexts", type=Path)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    channel = inherited_channel()
-    search = find_npu()
-    if search.npu is None:
-        channel.send(NpuReady(search.status, identity=""))
-        return
-    embedder = NpuEmbedder(search.npu, ContextCache(arguments.contexts, arguments.folder, search.npu))
-    channel.send(NpuReady(search.status, identity_of(search.npu)))
-    preparation = threading.Thread(
-        target=_prepare, args=(channel, embedder), kwargs={"emulated": search.npu.emulated}, daemon=True
-    )
-    preparation.start()
-    _serve(channel, embedder)
+    with begun(NpuOptions) as (channel, options):
+        search = find_npu()
+        if search.npu is None:
+            channel.send(NpuReady(search.status, identity=""))
+            return
+        embedder = NpuEmbedder(search.npu, ContextCache(options.contexts, options.folder, search.npu))
+        channel.send(NpuReady(search.status, identity_of(search.npu)))
+        preparation = threading.Thread(
+            target=_prepare, args=(channel, embedder), kwargs={"emulated": search.npu.emulated}, daemon=True
+        )
+        preparation.start()
+        _serve(channel, embedder)
 
 
 def identity_of(npu: Npu) -> str:
@@ -95,9 +90,13 @@ def _serve(channel: Channel, embedder: NpuEmbedder) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="npu") as device:
         try:
             while True:
-                message = channel.receive()
-                assert isinstance(message, RunBatch), message
-                device.submit(_answer, channel, embedder, message)
+                match channel.receive():
+                    case Ping():
+                        channel.send(Pong())
+                    case RunBatch() as batch:
+                        device.submit(_answer, channel, embedder, batch)
+                    case message:
+                        raise AssertionError(f"unexpected from the gateway: {message!r}")
         except EOFError:
             os._exit(0)  # not waiting for a batch that nobody will read, nor for a hanging driver
 

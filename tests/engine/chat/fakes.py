@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from engine.chat.conversation import Conversation
-from engine.chat.runtimes.runtime import Advanced, Failed, Logits, Outcome, OutOfMemory, TokenSequence, Work
+from engine.chat.runtimes.runtime import (
+    Advanced,
+    Logits,
+    Outcome,
+    OutOfMemory,
+    SequenceFailed,
+    SequenceWork,
+    TokenSequence,
+)
 from engine.chat.vocabulary import Vocabulary
 from engine.errors import EngineError
 from engine.types import Sampling
@@ -72,17 +80,17 @@ class FakeRuntime:
     def forget(self) -> None:
         pass
 
-    def advance(self, work: Sequence[Work]) -> Iterator[Outcome]:
+    def advance(self, work: Sequence[SequenceWork]) -> Iterator[Outcome]:
         self.steps.append([])
         for item in work:
             assert isinstance(item.sequence, FakeSequence)
             yield self._advance(item.sequence, item)
 
-    def _advance(self, sequence: FakeSequence, work: Work) -> Outcome:
+    def _advance(self, sequence: FakeSequence, work: SequenceWork) -> Outcome:
         slice_ = [*sequence.tokens[sequence.read : sequence.read + work.tokens], *work.draft]
         if self._fail_on in slice_:
             self.close(sequence)
-            return Failed(sequence, EngineError("it broke"))
+            return SequenceFailed(sequence, EngineError("it broke"))
         if sum(s.read for s in self.open_sequences) + len(slice_) > self.context_tokens:
             self.close(sequence)
             return OutOfMemory(sequence)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.chat.runtimes.genai import GenaiRuntime, GenaiSequence
-from engine.chat.runtimes.runtime import Advanced, Logits, OutOfMemory, Work
+from engine.chat.runtimes.runtime import Advanced, Logits, OutOfMemory, SequenceWork
 
 TOKENS = [1 + n % 5000 for n in range(17, 17 + 310)]
 TOKEN_BYTES = 2 * 30 * 3 * 64 * 4  # keys and values, layers, heads, head size, float32
@@ -24,7 +24,7 @@ def opened(runtime: GenaiRuntime, tokens: list[int], limit: int) -> GenaiSequenc
 
 def read_all(runtime: GenaiRuntime, sequence: GenaiSequence, slice_tokens: int = 64) -> Logits:
     while True:
-        (outcome,) = runtime.advance([Work(sequence, slice_tokens)])
+        (outcome,) = runtime.advance([SequenceWork(sequence, slice_tokens)])
         assert isinstance(outcome, Advanced)
         if outcome.logits:
             return outcome.logits[-1]
@@ -66,7 +66,7 @@ def test_without_memory_to_grow_a_conversation_is_closed_and_can_be_opened_again
     for token in TOKENS[10:]:
         tight.append(token)
 
-    assert list(runtime.advance([Work(tight, 64)])) == [OutOfMemory(tight)]
+    assert list(runtime.advance([SequenceWork(tight, 64)])) == [OutOfMemory(tight)]
     assert runtime.open(TOKENS, 600) is None
 
     runtime.close(roomy)

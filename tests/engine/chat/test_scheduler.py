@@ -6,30 +6,22 @@ from types import SimpleNamespace
 import pytest
 
 from engine.chat import conversation as conversation_module
-from engine.chat.chat_messages import Finished, Piece, Refused, Reply
 from engine.chat.runtimes.runtime import Logits
 from engine.chat.scheduler import Scheduler
 from engine.errors import EngineError, Overloaded
-from engine.types import Usage
+from engine.types import ChatEvent, ChatFinished, ChatPiece, Usage
 from tests.engine.chat.fakes import FakeRuntime, conversation
+from tests.engine.chat.seen import Seens, of, only, seen, text_of, whose
 
 
-def run(scheduler: Scheduler, most_steps: int = 1000) -> list[Reply]:
+def run(scheduler: Scheduler, most_steps: int = 1000) -> Seens:
     """Step until nothing is left to do."""
-    replies: list[Reply] = []
+    replies: Seens = []
     for _ in range(most_steps):
         if scheduler.idle:
             return replies
-        replies += scheduler.step()
+        replies += map(seen, scheduler.step())
     raise AssertionError(f"not idle after {most_steps} steps")
-
-
-def text_of(request_id: int, replies: list[Reply]) -> str:
-    return "".join(r.text for r in replies if isinstance(r, Piece) and r.request_id == request_id)
-
-
-def order_of_finishing(replies: list[Reply]) -> list[int]:
-    return [r.request_id for r in replies if isinstance(r, Finished)]
 
 
 def test_an_answer_arrives_token_by_token_and_ends_with_its_usage():
@@ -39,10 +31,10 @@ def test_an_answer_arrives_token_by_token_and_ends_with_its_usage():
     replies = run(scheduler)
 
     assert replies == [
-        Piece(7, "D"),
-        Piece(7, "E"),
-        Piece(7, "F"),
-        Finished(7, "length", Usage(prompt_tokens=3, completion_tokens=3)),
+        (7, ChatPiece("D")),
+        (7, ChatPiece("E")),
+        (7, ChatPiece("F")),
+        (7, ChatFinished("length", Usage(prompt_tokens=3, completion_tokens=3))),
     ]
 
 
@@ -52,7 +44,10 @@ def test_the_end_token_ends_the_answer_and_counts_as_generated():
 
     replies = run(scheduler)
 
-    assert replies == [Piece(1, "b"), Finished(1, "stop", Usage(prompt_tokens=2, completion_tokens=2))]
+    assert replies == [
+        (1, ChatPiece("b")),
+        (1, ChatFinished("stop", Usage(prompt_tokens=2, completion_tokens=2))),
+    ]
 
 
 def test_answers_advance_alike():
@@ -63,7 +58,7 @@ def test_answers_advance_alike():
 
     replies = run(scheduler)
 
-    assert order_of_finishing(replies) == list(range(8))
+    assert whose(ChatFinished, replies) == list(range(8))
     assert runtime.steps == [[(ord(prompt), 1) for prompt in "ABCDEFGH"]] * 3
 
 
@@ -90,7 +85,7 @@ def test_a_short_prompt_is_answered_while_a_long_one_is_still_being_read():
 
     replies = run(scheduler)
 
-    assert order_of_finishing(replies) == [2, 1]
+    assert whose(ChatFinished, replies) == [2, 1]
 
 
 def test_long_prompts_are_read_by_turns():
@@ -111,7 +106,7 @@ def test_whoever_finds_no_place_waits_for_the_first_to_end():
 
     replies = run(scheduler)
 
-    assert order_of_finishing(replies) == [0, 1, 2, 3]
+    assert whose(ChatFinished, replies) == [0, 1, 2, 3]
 
 
 def test_a_full_line_is_refused_at_once():
@@ -133,9 +128,12 @@ def test_cancelling_frees_the_place_for_the_next_step(steps_before):
         list(scheduler.step())
 
     scheduler.cancel(1)
-    replies = list(scheduler.step())
+    replies = list(map(seen, scheduler.step()))
 
-    assert replies == [Piece(2, "B"), Finished(2, "length", Usage(prompt_tokens=1, completion_tokens=1))]
+    assert replies == [
+        (2, ChatPiece("B")),
+        (2, ChatFinished("length", Usage(prompt_tokens=1, completion_tokens=1))),
+    ]
     assert runtime.open_sequences == []
 
 
@@ -156,7 +154,7 @@ def test_a_failing_sequence_ends_alone():
     replies = run(scheduler)
 
     assert text_of(1, replies) == "BC"
-    assert [str(r.error) for r in replies if isinstance(r, Refused) and r.request_id == 2] == ["it broke"]
+    assert [str(error) for error in only(EngineError, of(2, replies))] == ["it broke"]
 
 
 def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch):
@@ -169,12 +167,12 @@ def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch
 
     replies = run(scheduler)
 
-    assert [str(r.error) for r in replies if isinstance(r, Refused)] == ["too complex"]
+    assert [str(error) for error in only(EngineError, of(1, replies))] == ["too complex"]
     assert text_of(2, replies) == "BC"
     assert runtime.open_sequences == []
 
 
-def raise_too_complex(_: Logits) -> list[Reply]:
+def raise_too_complex(_: Logits) -> list[ChatEvent]:
     raise EngineError("too complex")
 
 
@@ -188,14 +186,14 @@ def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer(
 
     whole = "".join(chr(n) for n in range(33, 73))
     assert [text_of(request_id, replies) for request_id in range(3)] == [whole] * 3
-    assert sorted(order_of_finishing(replies)) == [0, 1, 2]
+    assert sorted(whose(ChatFinished, replies)) == [0, 1, 2]
 
 
 def test_the_context_bounds_the_answer():
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "ABC", context=5))
 
-    assert run(scheduler)[-1] == Finished(1, "length", Usage(prompt_tokens=3, completion_tokens=2))
+    assert run(scheduler)[-1] == (1, ChatFinished("length", Usage(prompt_tokens=3, completion_tokens=2)))
 
 
 def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without_it():
@@ -205,10 +203,10 @@ def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without
     replies = run(scheduler)
 
     assert replies == [
-        Piece(1, "B"),
-        Piece(1, "C"),
-        Piece(1, "D"),
-        Finished(1, "length", Usage(prompt_tokens=1, completion_tokens=3)),
+        (1, ChatPiece("B")),
+        (1, ChatPiece("C")),
+        (1, ChatPiece("D")),
+        (1, ChatFinished("length", Usage(prompt_tokens=1, completion_tokens=3))),
     ]
 
 
@@ -219,9 +217,9 @@ def test_a_stop_string_ends_the_answer_in_front_of_it():
     replies = run(scheduler)
 
     assert replies == [
-        Piece(1, "B"),
-        Piece(1, "C"),
-        Finished(1, "stop", Usage(prompt_tokens=1, completion_tokens=5)),
+        (1, ChatPiece("B")),
+        (1, ChatPiece("C")),
+        (1, ChatFinished("stop", Usage(prompt_tokens=1, completion_tokens=5))),
     ]
 
 
@@ -232,6 +230,6 @@ def test_the_end_tells_how_long_a_conversation_waited_for_its_place(monkeypatch:
     for request_id in (1, 2):  # they arrive at 0 and 1
         scheduler.submit(conversation(request_id, "A", max_tokens=2))
 
-    ends = [reply for reply in run(scheduler) if isinstance(reply, Finished)]
+    ends = only(ChatFinished, (what for _, what in run(scheduler)))
 
     assert [end.queue_seconds for end in ends] == [2, 2]  # admitted at 2 and 3

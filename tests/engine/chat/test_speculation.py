@@ -1,19 +1,19 @@
 """Guesses at the next tokens, from the guess to the answer of a worker process."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.chat.chat_messages import ChatReady, Finished, Piece, Reply
+from engine.chat.chat_messages import ChatReady
 from engine.chat.runtimes.genai import GenaiRuntime
-from engine.chat.runtimes.runtime import Advanced, Work
+from engine.chat.runtimes.runtime import Advanced, SequenceWork
 from engine.chat.scheduler import Scheduler
 from engine.chat.speculation import PromptLookup
 from engine.models.decoders import convert
 from engine.models.progress import silent
 from tests.engine.chat.fakes import FakeRuntime, conversation
+from tests.engine.chat.seen import Seens, seen
 from tests.engine.chat.worker_client import chat_worker
 from tests.engine.models.gguf_files import TinyGguf
 
@@ -74,10 +74,10 @@ def test_drafts_grow_while_they_are_right_and_shrink_when_they_are_wrong():
     assert lengths == [4, 8, 8, 3, 6, 1]
 
 
-def run(scheduler: Scheduler) -> list[Reply]:
-    replies: list[Reply] = []
+def run(scheduler: Scheduler) -> Seens:
+    replies: Seens = []
     while not scheduler.idle:
-        replies += scheduler.step()
+        replies += map(seen, scheduler.step())
     return replies
 
 
@@ -108,11 +108,11 @@ def test_the_model_tells_what_follows_each_token_of_a_draft(phi3_folder):
     assert whole
     assert drafted
 
-    (outcome,) = runtime.advance([Work(drafted, 4, tuple(tokens[4:]))])
+    (outcome,) = runtime.advance([SequenceWork(drafted, 4, tuple(tokens[4:]))])
 
     assert isinstance(outcome, Advanced)
     for position, logits in enumerate(outcome.logits, start=4):
-        (expected,) = runtime.advance([Work(whole, 4 if position == 4 else 1)])
+        (expected,) = runtime.advance([SequenceWork(whole, 4 if position == 4 else 1)])
         assert isinstance(expected, Advanced)
         np.testing.assert_allclose(logits, expected.logits[0], atol=1e-3)
         if position < len(tokens):
@@ -125,11 +125,14 @@ def test_tokens_after_a_wrong_draft_are_foreseen_as_if_there_had_been_none(phi3_
     assert misled
     assert fresh
 
-    list(runtime.advance([Work(misled, 3, (42, 8, 9, 10))]))
+    list(runtime.advance([SequenceWork(misled, 3, (42, 8, 9, 10))]))
     misled.append(42)  # right
     misled.append(19)  # wrong
 
-    (ours,), (expected,) = runtime.advance([Work(misled, 1)]), runtime.advance([Work(fresh, 5)])
+    (ours,), (expected,) = (
+        runtime.advance([SequenceWork(misled, 1)]),
+        runtime.advance([SequenceWork(fresh, 5)]),
+    )
     assert isinstance(ours, Advanced)
     assert isinstance(expected, Advanced)
     np.testing.assert_allclose(ours.logits[0], expected.logits[0], atol=1e-3)
@@ -143,19 +146,19 @@ def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(p
     assert tight
     for token in tokens[10:-1]:
         tight.append(token)
-    list(runtime.advance([Work(tight, 266)]))
+    list(runtime.advance([SequenceWork(tight, 266)]))
     tight.append(tokens[-1])
     assert (tight.cache.capacity, tight.unread) == (266, 1)
     runtime.close(roomy)
 
-    (grown,) = runtime.advance([Work(tight, 1, (7, 8))])
+    (grown,) = runtime.advance([SequenceWork(tight, 1, (7, 8))])
 
     assert grown == Advanced(tight, [])
-    (ours,) = runtime.advance([Work(tight, 266)])
+    (ours,) = runtime.advance([SequenceWork(tight, 266)])
     runtime.close(tight)
     fresh = runtime.open(tokens, 1000)
     assert fresh
-    (expected,) = runtime.advance([Work(fresh, 267)])
+    (expected,) = runtime.advance([SequenceWork(fresh, 267)])
     assert isinstance(ours, Advanced)
     assert isinstance(expected, Advanced)
     np.testing.assert_allclose(ours.logits[0], expected.logits[0], atol=1e-3)
@@ -163,16 +166,11 @@ def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(p
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}], ids=["greedy", "seeded"])
 def test_a_worker_that_speculates_writes_the_same_answer(phi3_folder, sampling):
-    with chat_worker(phi3_folder) as plain, chat_worker(phi3_folder, "--speculate") as speculating:
+    with chat_worker(phi3_folder) as plain, chat_worker(phi3_folder, speculate=True) as speculating:
         answers = []
         for worker in (plain, speculating):
             assert isinstance(worker.receive(), ChatReady)
-            request_id = worker.ask(REPEATING, max_tokens=40, **sampling)
-            answers.append([_text_and_end(reply) for reply in worker.replies(request_id)[1:]])
+            _, *events = worker.events(worker.ask(REPEATING, max_tokens=40, **sampling))
+            answers.append(events)
 
     assert answers[1] == answers[0]
-
-
-def _text_and_end(reply: Reply) -> object:
-    assert isinstance(reply, Piece | Finished)
-    return dataclasses.replace(reply, request_id=0)

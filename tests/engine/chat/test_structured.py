@@ -7,10 +7,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from engine.chat.chat_messages import Called, Finished, Piece, Refused
 from engine.errors import BadInput
 from engine.types import (
+    ChatFinished,
+    ChatPiece,
     ChatRequest,
+    ChatToolCall,
     JsonFormat,
     Message,
     Sampling,
@@ -18,7 +20,8 @@ from engine.types import (
     ToolCall,
     ToolUse,
 )
-from tests.engine.chat.worker_client import ChatWorker, chat_worker, text_of
+from tests.engine.chat.seen import only, text_of
+from tests.engine.chat.worker_client import ChatWorker, chat_worker
 
 WEATHER = Tool(
     "get_weather",
@@ -51,16 +54,15 @@ def request(content: str, **fields: Any) -> ChatRequest:
 
 
 def refusal(worker: ChatWorker, wanted: ChatRequest) -> BadInput:
-    (refused,) = worker.replies(worker.send(wanted))
-    assert isinstance(refused, Refused)
-    assert isinstance(refused.error, BadInput)
-    return refused.error
+    error = worker.refusal(worker.send(wanted))
+    assert isinstance(error, BadInput)
+    return error
 
 
-def calls_of(worker: ChatWorker, wanted: ChatRequest) -> tuple[list[ToolCall], Finished]:
-    replies = worker.replies(worker.send(wanted))
-    assert isinstance(replies[-1], Finished), replies
-    return [r.call for r in replies if isinstance(r, Called)], replies[-1]
+def calls_of(worker: ChatWorker, wanted: ChatRequest) -> tuple[list[ToolCall], ChatFinished]:
+    *events, finished = worker.events(worker.send(wanted))
+    assert isinstance(finished, ChatFinished), finished
+    return [called.call for called in only(ChatToolCall, events)], finished
 
 
 def random_schema(rng: random.Random, depth: int) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def test_fifty_random_schemas_give_fifty_valid_documents(worker: ChatWorker):
 
     replies = worker.replies(*wanted)
 
-    assert {r.finish_reason for r in replies if isinstance(r, Finished)} == {"stop"}
+    assert {end.finish_reason for end in only(ChatFinished, (what for _, what in replies))} == {"stop"}
     for request_id, schema in wanted.items():
         jsonschema.validate(json.loads(text_of(request_id, replies)), schema)
 
@@ -123,8 +125,8 @@ def test_without_a_schema_the_answer_is_some_json_object(worker: ChatWorker):
     replies = worker.replies(request_id)
 
     assert text_of(request_id, replies).startswith("{")
-    end = replies[-1]
-    assert isinstance(end, Finished)
+    _, end = replies[-1]
+    assert isinstance(end, ChatFinished)
     if end.finish_reason == "stop":
         assert isinstance(json.loads(text_of(request_id, replies)), dict)
 
@@ -137,9 +139,9 @@ def test_a_document_that_the_token_limit_cuts_off_says_length(worker: ChatWorker
         sampling=Sampling(temperature=0, max_tokens=4),
     )
 
-    finished = worker.replies(worker.send(wanted))[-1]
+    finished = worker.events(worker.send(wanted))[-1]
 
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, ChatFinished)
     assert finished.finish_reason == "length"
 
 
@@ -184,10 +186,9 @@ def test_a_named_tool_is_called_once_if_calls_may_not_be_parallel(worker: ChatWo
 def test_with_auto_the_model_may_simply_answer(worker: ChatWorker):
     use = ToolUse((WEATHER,))
     wanted = request("Say hello.", tool_use=use, sampling=Sampling(temperature=0, max_tokens=30))
-    request_id = worker.send(wanted)
-    replies = worker.replies(request_id)
+    events = worker.events(worker.send(wanted))
 
-    assert any(isinstance(r, Piece | Called) for r in replies)
+    assert only(ChatPiece, events) or only(ChatToolCall, events)
 
 
 def test_with_none_no_tool_is_called(worker: ChatWorker):

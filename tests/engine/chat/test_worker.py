@@ -6,11 +6,12 @@ import time
 import psutil
 import pytest
 
-from engine.chat.chat_messages import ChatReady, Finished, Piece, Refused, Started
+from engine.chat.chat_messages import Admitted, ChatReady, Happened
 from engine.errors import BadInput, ContextTooLong
-from engine.types import Message, Usage
+from engine.types import ChatFinished, ChatPiece, Message, Usage
 from engine.workers.handshake import LoadFailed
-from tests.engine.chat.worker_client import PATIENCE_SECONDS, ChatWorker, chat_worker, text_of
+from tests.engine.chat.seen import of, only, text_of, whose
+from tests.engine.chat.worker_client import PATIENCE_SECONDS, ChatWorker, chat_worker
 
 CAPITAL = "What is the capital of France?"
 STORY = "Tell me a story about a fox."
@@ -33,12 +34,12 @@ def test_it_knows_the_capital_of_france(worker: ChatWorker):
     assert finished.usage.prompt_tokens == 37
 
 
-def test_an_answer_begins_with_started_and_comes_in_pieces(worker: ChatWorker):
+def test_an_answer_begins_when_it_is_admitted_and_comes_in_pieces(worker: ChatWorker):
     request_id = worker.ask(STORY, max_tokens=12)
-    replies = worker.replies(request_id)
 
-    assert replies[0] == Started(request_id, prompt_tokens=38)
-    assert [type(r) for r in replies[1:]] == [Piece] * 12 + [Finished]
+    events = worker.events(request_id)
+
+    assert [type(event) for event in events] == [Admitted, *[ChatPiece] * 12, ChatFinished]
 
 
 def test_max_tokens_cuts_the_answer_and_the_reason_is_length(worker: ChatWorker):
@@ -79,7 +80,7 @@ def test_two_conversations_progress_together(worker: ChatWorker):
     first, second = worker.ask(STORY, max_tokens=20), worker.ask(CAPITAL, max_tokens=5)
     replies = worker.replies(first, second)
 
-    pieces = [r.request_id for r in replies if isinstance(r, Piece)]
+    pieces = whose(ChatPiece, replies)
     assert pieces.index(second) < len(pieces) - 1 - pieces[::-1].index(first)
     assert text_of(second, replies) == worker.answer(CAPITAL, max_tokens=5)[0]
 
@@ -88,8 +89,8 @@ def test_eight_conversations_get_their_first_token_before_any_has_ended(worker: 
     requests = [worker.ask(f"Write about the number {n}.", max_tokens=12) for n in range(8)]
     replies = worker.replies(*requests)
 
-    first_end = next(n for n, r in enumerate(replies) if isinstance(r, Finished))
-    assert {r.request_id for r in replies[:first_end] if isinstance(r, Piece)} == set(requests)
+    first_end = next(n for n, (_, what) in enumerate(replies) if isinstance(what, ChatFinished))
+    assert set(whose(ChatPiece, replies[:first_end])) == set(requests)
 
 
 def test_a_cancelled_conversation_falls_silent_and_frees_its_place(worker: ChatWorker):
@@ -103,37 +104,30 @@ def test_a_cancelled_conversation_falls_silent_and_frees_its_place(worker: ChatW
     after = worker.ask(CAPITAL, max_tokens=5)
     replies = worker.replies(after)
 
-    assert {r.request_id for r in replies} == {after}
+    assert {request_id for request_id, _ in replies} == {after}
 
 
 def test_a_short_question_is_answered_while_a_long_prompt_is_being_read(worker: ChatWorker):
     long = worker.ask("word " * 1500, max_tokens=1)
     short = worker.ask(CAPITAL, max_tokens=1)
 
-    ended = [r.request_id for r in worker.replies(long, short) if isinstance(r, Finished)]
-    assert ended == [short, long]
+    assert whose(ChatFinished, worker.replies(long, short)) == [short, long]
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(worker: ChatWorker):
     request_id = worker.ask("word " * 9000)
 
-    (refused,) = worker.replies(request_id)
+    error = worker.refusal(request_id)
 
-    assert isinstance(refused, Refused)
-    assert isinstance(refused.error, ContextTooLong)
-    assert refused.error.limit_tokens == 8192
-    assert refused.error.actual_tokens == 9031
-    assert refused.error.field == "messages"
-    assert str(refused.error).endswith("but this model reads at most 8192. Split it or shorten it.")
+    assert isinstance(error, ContextTooLong)
+    assert (error.limit_tokens, error.actual_tokens, error.field) == (8192, 9031, "messages")
+    assert str(error).endswith("but this model reads at most 8192. Split it or shorten it.")
 
 
 def test_a_message_that_is_not_text_is_refused(worker: ChatWorker):
     request_id = worker.ask("\ud83d")
 
-    (refused,) = worker.replies(request_id)
-
-    assert isinstance(refused, Refused)
-    assert isinstance(refused.error, BadInput)
+    assert isinstance(worker.refusal(request_id), BadInput)
 
 
 def test_text_that_looks_like_control_tokens_is_answered_as_text(worker: ChatWorker):
@@ -149,9 +143,8 @@ def test_text_that_looks_like_control_tokens_is_answered_as_text(worker: ChatWor
 
 def test_pieces_are_whole_characters(worker: ChatWorker):
     request_id = worker.ask("Repeat exactly: 😀👩‍👩‍👧日本語テスト한국어", max_tokens=40)
-    replies = worker.replies(request_id)
 
-    pieces = [r.text for r in replies if isinstance(r, Piece)]
+    pieces = [piece.text for piece in only(ChatPiece, worker.events(request_id))]
     assert any(ord(c) > 0x2000 for c in "".join(pieces)), pieces
     assert not any("\ufffd" in piece for piece in pieces)
 
@@ -178,7 +171,7 @@ def test_logprobs_are_those_of_the_model_before_sampling(worker: ChatWorker):
     )
     replies = worker.replies(request_id)
 
-    logprobs = [entry for r in replies if isinstance(r, Piece) for entry in r.logprobs]
+    logprobs = [entry for piece in only(ChatPiece, of(request_id, replies)) for entry in piece.logprobs]
     assert b"".join(entry.chosen.token for entry in logprobs).decode() == text_of(request_id, replies)
     assert len(logprobs) == 5
     for entry in logprobs:
@@ -190,18 +183,17 @@ def test_logprobs_are_those_of_the_model_before_sampling(worker: ChatWorker):
 def test_a_biased_token_that_is_not_in_the_vocabulary_is_refused(worker: ChatWorker):
     request_id = worker.ask(CAPITAL, logit_bias=((999_999, 5.0),))
 
-    (refused,) = worker.replies(request_id)
+    error = worker.refusal(request_id)
 
-    assert isinstance(refused, Refused)
-    assert isinstance(refused.error, BadInput)
-    assert refused.error.field == "logit_bias"
+    assert isinstance(error, BadInput)
+    assert error.field == "logit_bias"
 
 
 def test_it_ends_when_its_parent_closes_the_channel_even_while_it_answers(smollm2_folder):
     with chat_worker(smollm2_folder) as worker:
         worker.receive()
         worker.ask(STORY, temperature=1.0)
-        assert isinstance(worker.receive(), Started)
+        assert isinstance(worker.receive(), Admitted)
 
         assert worker.process.stdin
         worker.process.stdin.close()
@@ -217,7 +209,7 @@ def test_its_death_shows_as_the_end_of_the_channel(smollm2_folder):
 
         worker.process.kill()
 
-        while isinstance(message := worker.receive(), Piece):
+        while isinstance(message := worker.receive(), Happened):
             pass
         assert isinstance(message, EOFError)
 
@@ -233,19 +225,19 @@ def test_a_folder_without_a_model_is_reported_and_ends_the_worker(tmp_path):
 
 def test_the_memory_for_conversations_bounds_the_context(smollm2_folder):
     token_bytes = 2 * 30 * 3 * 64 * 4
-    with chat_worker(smollm2_folder, "--kv-bytes", str(110 * token_bytes)) as worker:
+    with chat_worker(smollm2_folder, kv_bytes=110 * token_bytes) as worker:
         assert worker.receive() == ChatReady(context_tokens=110)
 
         requests = [worker.ask(STORY, max_tokens=60) for _ in range(3)]
         replies = worker.replies(*requests)
 
-        ends = [r for r in replies if isinstance(r, Finished)]
+        ends = only(ChatFinished, (what for _, what in replies))
         assert [end.usage for end in ends] == [Usage(38, 60, end.usage.cached_tokens) for end in ends]
         assert len({text_of(request_id, replies) for request_id in requests}) == 1
 
 
 def test_without_work_the_memory_of_conversations_goes_back_to_the_system(smollm2_folder):
-    with chat_worker(smollm2_folder, "--rest-seconds", "0.2") as worker:
+    with chat_worker(smollm2_folder, rest_seconds=0.2) as worker:
         worker.receive()
         process = psutil.Process(worker.process.pid)
         worker.answer(CAPITAL, max_tokens=1)

@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.chat.chat_messages import Cancel, Finished, Generate, Piece, Refused, Reply
-from engine.types import ChatRequest, Message, Sampling
+from engine.chat.chat_messages import Cancel, ChatOptions, FromChatWorker, Generate
+from engine.errors import EngineError
+from engine.types import ChatFinished, ChatRequest, Message, Sampling
 from engine.workers.channel import Channel
+from engine.workers.handshake import assign, introduced
+from tests.engine.chat.seen import Seen, Seens, of, seen, text_of
 
 PATIENCE_SECONDS = 120
 
 
 class ChatWorker:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], options: ChatOptions) -> None:
         self.process = process
         assert process.stdin
         assert process.stdout
         self._channel = Channel(process.stdout, process.stdin)
+        assign(self._channel, options)
+        assert introduced(self._channel) == process.pid
         self._arrived: queue.Queue[object] = queue.Queue()
         self._next_id = 0
         threading.Thread(target=self._read, daemon=True).start()
@@ -45,23 +50,32 @@ class ChatWorker:
     def cancel(self, request_id: int) -> None:
         self._channel.send(Cancel(request_id))
 
-    def replies(self, *request_ids: int) -> list[Reply]:
+    def replies(self, *request_ids: int) -> Seens:
         """Everything that comes until all these requests have ended, in the order of arrival."""
         open_ids = set(request_ids)
-        replies: list[Reply] = []
+        replies: Seens = []
         while open_ids:
-            reply = self.receive()
-            assert isinstance(reply, Reply), reply
-            replies.append(reply)
-            if isinstance(reply, Finished | Refused):
-                open_ids.discard(reply.request_id)
+            message = self.receive()
+            assert isinstance(message, FromChatWorker), message
+            replies.append(seen(message))
+            if isinstance(replies[-1][1], ChatFinished | EngineError):
+                open_ids.discard(message.request_id)
         return replies
 
-    def answer(self, content: str | list[Message], **sampling: object) -> tuple[str, Finished]:
+    def events(self, request_id: int) -> list[Seen]:
+        return of(request_id, self.replies(request_id))
+
+    def refusal(self, request_id: int) -> EngineError:
+        (error,) = self.events(request_id)
+        assert isinstance(error, EngineError)
+        return error
+
+    def answer(self, content: str | list[Message], **sampling: object) -> tuple[str, ChatFinished]:
         request_id = self.ask(content, **sampling)
         replies = self.replies(request_id)
-        assert isinstance(replies[-1], Finished), replies
-        return text_of(request_id, replies), replies[-1]
+        _, finished = replies[-1]
+        assert isinstance(finished, ChatFinished), replies
+        return text_of(request_id, replies), finished
 
     def _read(self) -> None:
         try:
@@ -71,15 +85,13 @@ class ChatWorker:
             self._arrived.put(gone)
 
 
-def text_of(request_id: int, replies: list[Reply]) -> str:
-    return "".join(r.text for r in replies if isinstance(r, Piece) and r.request_id == request_id)
-
-
 @contextmanager
-def chat_worker(folder: Path, *arguments: str) -> Iterator[ChatWorker]:
+def chat_worker(
+    folder: Path, *, kv_bytes: int = 1536 << 20, rest_seconds: float | None = None, speculate: bool = False
+) -> Iterator[ChatWorker]:
     """Killed at the end if it still runs."""
-    fixed = [str(folder), "--threads", "2", "--kv-bytes", str(1536 << 20)]  # the last of a kind counts
-    command = [sys.executable, "-m", "engine.chat.chat_worker", *fixed, *arguments]
+    command = [sys.executable, "-m", "engine.chat.chat_worker"]
+    options = ChatOptions(folder, 2, kv_bytes, rest_seconds=rest_seconds, speculate=speculate)
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -87,6 +99,6 @@ def chat_worker(folder: Path, *arguments: str) -> Iterator[ChatWorker]:
         env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
     ) as process:
         try:
-            yield ChatWorker(process)
+            yield ChatWorker(process, options)
         finally:
             process.kill()

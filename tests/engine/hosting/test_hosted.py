@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import EngineError
 from engine.hosting.hosted import HostedModel
-from engine.hosting.resident import Report
+from engine.hosting.stay import ReportProgress
 from engine.hosting.tally import Tally
 
 BRIEFLY = 0.001
@@ -19,6 +19,9 @@ class Model:
     detail = None
     device = "cpu"
     context_tokens = 100
+
+    async def ready(self) -> None:
+        pass
 
     def rss_bytes(self) -> int:
         return 0
@@ -34,7 +37,7 @@ class Shelf:
         self.may_leave.set()
 
     @contextlib.asynccontextmanager
-    async def bring_up(self, report: Report) -> AsyncGenerator[Model]:
+    async def bring_up(self, report: ReportProgress) -> AsyncGenerator[Model]:
         if self.error:
             raise self.error
         self.loads += 1
@@ -45,9 +48,9 @@ class Shelf:
 
 
 @contextlib.asynccontextmanager
-async def hosted(shelf: Shelf, keep_alive_seconds: float | None = None) -> AsyncGenerator[HostedModel[Model]]:
+async def hosted(shelf: Shelf, keep_alive_seconds: float | None = None) -> AsyncGenerator[HostedModel]:
     """In a test that hangs, no longer than this."""
-    model = HostedModel("m", shelf.bring_up, keep_alive_seconds=keep_alive_seconds)
+    model = HostedModel("m", "chat", shelf.bring_up, keep_alive_seconds=keep_alive_seconds)
     async with asyncio.timeout(10):
         yield model
         await model.close()
@@ -151,7 +154,7 @@ async def test_load_tries_again_what_has_just_failed() -> None:
         assert model.state == "ready"
 
 
-async def use(model: HostedModel[Model]) -> str:
+async def use(model: HostedModel) -> str:
     async with model.in_use():
         return model.state
 

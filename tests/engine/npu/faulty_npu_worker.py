@@ -12,12 +12,14 @@ import numpy as np
 from engine.embedding.batch_messages import BatchDone, BatchFailed, NpuBuckets, NpuReady, RunBatch
 from engine.types import NpuStatus
 from engine.workers.channel import inherited_channel
+from engine.workers.handshake import Ping, Pong, assigned
 
 VECTOR = np.eye(1, 384, dtype=np.float32)
 
 
 def main() -> None:
     channel = inherited_channel()
+    assigned(channel, os.getpid())
     fault = os.environ["FAULT"]
     healed = Path(os.environ["HEALED"])
     if fault == "absent":
@@ -27,9 +29,13 @@ def main() -> None:
     channel.send(NpuBuckets((32, 64, 128, 256, 512), {}, preparing=False))
     while True:
         try:
-            batch = channel.receive()
+            message = channel.receive()
         except EOFError:
             os._exit(0)
+        if isinstance(message, Ping):
+            channel.send(Pong())
+            continue
+        batch = message
         assert isinstance(batch, RunBatch)
         if healed.exists():
             channel.send(BatchDone(batch.batch_id, np.repeat(VECTOR, len(batch.token_ids), axis=0)))
