@@ -67,6 +67,11 @@ class WorkerProcess:
             threading.Thread(target=self._read, name=f"from {module}", daemon=True).start()
         except RuntimeError:
             self._process.kill()
+            self._process.wait()
+            self._outbox.put(None)
+            for pipe in (self._stdin, self._stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
             raise
 
     def send(self, message: object) -> None:

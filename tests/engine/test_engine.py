@@ -35,7 +35,7 @@ async def mortal(models_home: Home, tmp_path: Path) -> AsyncGenerator[Engine]:
     """An engine of its own for a test that kills its workers."""
     home = Home(tmp_path)
     shutil.copytree(models_home.models, home.models, copy_function=os.link)
-    async with Engine.start(Settings(home)) as engine:
+    async with Engine.start(Settings(home, device="cpu")) as engine:
         yield engine
 
 

@@ -15,7 +15,7 @@ from engine.embedding.devices.costs import Cost, CostTable
 from engine.embedding.devices.device import DeviceFailed
 from engine.errors import Overloaded
 from engine.types import Device
-from engine.workers.supervisor import WorkerFailed
+from engine.workers.supervisor import WorkerUnavailable
 
 WAIT_SECONDS = 5
 
@@ -39,6 +39,9 @@ class ManualDevice:
 
     def hopeless(self) -> bool:
         return not self.usable_tokens
+
+    def unavailable(self) -> WorkerUnavailable:
+        return WorkerUnavailable("It was switched off.", retry_after_seconds=1)
 
     def busy_seconds(self) -> float:
         return self.expected_seconds
@@ -65,7 +68,6 @@ class ManualDevice:
 
 class ReadyWorker:
     name = "manual"
-    detail = "it was switched off"
 
 
 @asynccontextmanager
@@ -322,7 +324,7 @@ async def test_when_every_device_is_lost_those_who_wait_are_told() -> None:
     async with running() as (batcher, device):
         device.usable_tokens = 0
 
-        with pytest.raises(WorkerFailed, match="switched off"):
+        with pytest.raises(WorkerUnavailable, match="switched off"):
             await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
 
 
