@@ -8,11 +8,11 @@ the shared gateway first would otherwise impose its environment on all others.
 import math
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import BadInput
 
@@ -115,19 +115,6 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        if self.device not in get_args(DeviceChoice):
-            raise BadInput(f"device = {self.device!r}: choose auto, npu or cpu.", field="device")
-        if self.log_level not in get_args(LogLevel):
-            raise BadInput(f"log_level = {self.log_level!r}: choose info or debug.", field="log_level")
-        if self.token_inputs not in get_args(TokenInputs):
-            raise BadInput(
-                f"token_inputs = {self.token_inputs!r}: choose cl100k, native or reject.",
-                field="token_inputs",
-            )
-        if self.long_inputs not in get_args(LongInputs):
-            raise BadInput(
-                f"long_inputs = {self.long_inputs!r}: choose error or truncate.", field="long_inputs"
-            )
         if self.embedding_cache_mb < 0:
             raise BadInput("embedding_cache_mb must be 0 or more.", field="embedding_cache_mb")
         if not 0 <= self.keep_alive_minutes < math.inf:
@@ -176,7 +163,7 @@ class Settings:
 
 def _keys_in(file: Path) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in file.expanduser().read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.expanduser().read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"api_key_file {file} cannot be read: {error}", field="api_key_file") from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
@@ -187,7 +174,7 @@ def _keys_in(file: Path) -> tuple[str, ...]:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # Notepad writes a BOM
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -199,46 +186,48 @@ def _read_config(file: Path) -> dict[str, Any]:
     return {key: _checked(file, key, value) for key, value in raw.items()}
 
 
-_TOML_TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
+_HINTS: Mapping[str, Any] = MappingProxyType(
+    {name: hint for name, hint in get_type_hints(Settings).items() if name != "home"}
+)
+_WORDINGS: Mapping[type, str] = MappingProxyType(
     {
-        "host": (str, "text"),
-        "port": (int, "a whole number"),
-        "embed": (str, "text"),
-        "chat": (str, "text"),
-        "device": (str, "text"),
-        "api_key": (str, "text"),
-        "api_keys": (list, "a list of texts"),
-        "api_key_file": (str, "text"),
-        "cors_origins": (list, "a list of texts"),
-        "tls_certificate": (str, "text"),
-        "tls_key": (str, "text"),
-        "log_level": (str, "text"),
-        "log_json": (bool, "true or false"),
-        "strict": (bool, "true or false"),
-        "embedding_cache_mb": (int, "a whole number"),
-        "token_inputs": (str, "text"),
-        "long_inputs": (str, "text"),
-        "keep_alive_minutes": (float, "a number"),
-        "chat_kv_mb": (int, "a whole number"),
-        "chat_context_tokens": (int, "a whole number"),
-        "chat_speculation": (bool, "true or false"),
-        "allowed_hosts": (list, "a list of names"),
-        "aliases": (dict, "a table of names"),
+        str: "text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        tuple: "a list of texts",
+        Mapping: "a table of texts",
     }
 )
+"""What a setting must be, as a person would say it, by the type of its field."""
 
 
 def _checked(file: Path, key: str, value: Any) -> Any:
-    if key not in _TOML_TYPES:
-        known = ", ".join(f.name for f in fields(Settings) if f.name != "home")
-        raise BadInput(f"{file}: unknown key {key!r}. Known keys: {known}.", field=key)
-    kind, wording = _TOML_TYPES[key]
+    """The value as its field's own type. Raises BadInput naming the file and the key."""
+    if key not in _HINTS:
+        raise BadInput(f"{file}: unknown key {key!r}. Known keys: {', '.join(_HINTS)}.", field=key)
+    hint = _without_none(_HINTS[key])
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise BadInput(f"{file}: {key} = {value!r}: choose {_either(get_args(hint))}.", field=key)
+        return value
+    kind = get_origin(hint) or hint
     if kind is float and type(value) is int:
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadInput(f"{file}: {key} must be {wording}.", field=key)
-    if isinstance(value, list):
-        return tuple(str(item) for item in value)
-    if isinstance(value, dict):
-        return MappingProxyType({str(k): str(v) for k, v in value.items()})
+        return float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if kind is Mapping and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+        return MappingProxyType(value)
+    if type(value) is not kind:
+        raise BadInput(f"{file}: {key} must be {_WORDINGS[kind]}.", field=key)
     return value
+
+
+def _without_none(hint: Any) -> Any:
+    """`str` of `str | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0] if get_origin(hint) in (Union, UnionType) else hint
+
+
+def _either(choices: Sequence[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"

@@ -1,4 +1,4 @@
-"""What config.toml may say about chat models and their memory."""
+"""What config.toml may say."""
 
 from pathlib import Path
 
@@ -27,6 +27,19 @@ def test_keep_alive_may_be_a_part_of_a_minute(tmp_path: Path, monkeypatch: pytes
     assert load(tmp_path, "keep_alive_minutes = 0.5", monkeypatch).keep_alive_minutes == 0.5
 
 
+def test_every_key_may_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'host = "::1"\nport = 9000\nlog_json = true\ncors_origins = ["http://localhost:3000"]\n'
+    settings = load(tmp_path, text + '[aliases]\nsmall = "bge-small-en-v1.5"', monkeypatch)
+
+    assert (settings.host, settings.port, settings.log_json) == ("::1", 9000, True)
+    assert settings.cors_origins == ("http://localhost:3000",)
+    assert settings.aliases == {"small": "bge-small-en-v1.5"}
+
+
+def test_a_file_written_by_notepad_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(tmp_path, "\ufeffport = 9000", monkeypatch).port == 9000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -38,6 +51,16 @@ def test_keep_alive_may_be_a_part_of_a_minute(tmp_path: Path, monkeypatch: pytes
         ("chat_kv_mb = 0", "chat_kv_mb must be 192 or more"),
         ("chat_kv_mb = 0.5", "chat_kv_mb must be a whole number"),
         ("chat_context_tokens = 255", "chat_context_tokens must be 256 or more"),
+        ('port = "8000"', "config.toml: port must be a whole number"),
+        ("port = true", "config.toml: port must be a whole number"),
+        ("strict = 1", "config.toml: strict must be true or false"),
+        ("chat = 3", "config.toml: chat must be text"),
+        ('api_keys = "k1"', "config.toml: api_keys must be a list of texts"),
+        ("api_keys = [1]", "config.toml: api_keys must be a list of texts"),
+        ("aliases = []", "config.toml: aliases must be a table of texts"),
+        ('device = "gpu"', "config.toml: device = 'gpu': choose auto, npu or cpu"),
+        ('log_level = "loud"', "config.toml: log_level = 'loud': choose info or debug"),
+        ('home = "here"', "config.toml: unknown key 'home'. Known keys: host, port, "),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(
