@@ -35,20 +35,30 @@ class BadInput(EngineError):
 
 
 class ContextTooLong(BadInput):
-    """The input has more tokens than the model can read."""
+    """The input has more tokens than the model can read.
+
+    at_least: it was not read to its end; it may have more than actual_tokens.
+    """
 
     def __init__(
-        self, *, limit_tokens: int, actual_tokens: int, field: str, index: int | None = None
+        self,
+        *,
+        limit_tokens: int,
+        actual_tokens: int,
+        field: str,
+        index: int | None = None,
+        at_least: bool = False,
     ) -> None:
         what = "The prompt" if index is None else f"Input {index}"
+        has = f"at least {actual_tokens}" if at_least else str(actual_tokens)
         super().__init__(
-            f"{what} has {actual_tokens} tokens, but this model reads at most {limit_tokens}. "
-            "Split it or shorten it.",
+            f"{what} has {has} tokens, but this model reads at most {limit_tokens}. Split it or shorten it.",
             field=field,
             index=index,
         )
         self.limit_tokens = limit_tokens
         self.actual_tokens = actual_tokens
+        self.at_least = at_least
 
 
 class ModelNotFound(EngineError):

@@ -108,6 +108,11 @@ class Settings:
     of Phi-3-mini, whose float32 keys and values take 0.75 MiB each."""
     chat_context_tokens: int | None = None
     """Longest conversation of a chat model; None for as long as the model and chat_kv_mb allow."""
+    chat_answer_tokens: int = 2048
+    """Longest answer to a request that names no number: a small model that does not find an end would else
+    fill its context."""
+    chat_wait_seconds: float = 60.0
+    """A chat that would have to wait longer for a place is refused with the time after which to try again."""
     chat_speculation: bool = False
     """Let the chat model check guesses at several tokens in one step: faster where answers repeat the prompt,
     but their last digits, and so now and then their words, differ from those without it."""
@@ -125,6 +130,10 @@ class Settings:
             raise BadInput(
                 f"chat_context_tokens must be {LEAST_CONTEXT_TOKENS} or more.", field="chat_context_tokens"
             )
+        if self.chat_answer_tokens < 1:
+            raise BadInput("chat_answer_tokens must be 1 or more.", field="chat_answer_tokens")
+        if not self.chat_wait_seconds > 0:
+            raise BadInput("chat_wait_seconds must be more than 0.", field="chat_wait_seconds")
         if not 0 <= self.port <= 65535:
             raise BadInput(f"port = {self.port}: choose a number from 0 to 65535.", field="port")
         if "*" in self.cors_origins:

@@ -108,7 +108,7 @@ class JsonFormat:
 class Sampling:
     """How the next token is chosen. The defaults leave the model's probabilities as they are.
 
-    max_tokens: None fills the context.
+    max_tokens: None for as many as the settings allow.
     temperature: 0 is greedy.
     top_p, top_k, min_p: consider only the fewest most likely tokens that reach this probability together,
         only so many, only those at least this likely relative to the most likely one.

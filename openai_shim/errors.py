@@ -132,7 +132,7 @@ def _param(error: engine_errors.BadInput, wire_names: Mapping[str, str]) -> str 
 
 def _context_too_long(error: engine_errors.ContextTooLong, param: str | None) -> Failure:
     """OpenAI's sentences: clients tell an overflow from other errors by the first one (LiteLLM, Cline)."""
-    actual = f"{error.actual_tokens} tokens"
+    actual = f"{'at least ' if error.at_least else ''}{error.actual_tokens} tokens"
     return Failure(
         400,
         f"This model's maximum context length is {error.limit_tokens} tokens. "

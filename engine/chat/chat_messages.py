@@ -24,12 +24,16 @@ class ChatOptions:
     """kv_bytes: for the keys and values of all conversations. context_tokens: None for what fits into them.
 
     rest_seconds: without work, until the memory of resting conversations is given back; None for never.
+    answer_tokens: the most tokens of an answer whose request names no number.
+    wait_seconds: for a place, that are bearable.
     speculate: check guesses at several tokens in one step.
     """
 
     folder: Path
     threads: int
     kv_bytes: int
+    answer_tokens: int
+    wait_seconds: float
     context_tokens: int | None = None
     rest_seconds: float | None = None
     speculate: bool = False

@@ -1,7 +1,7 @@
 """The process that holds one chat model: `python -m engine.chat.chat_worker`.
 
-One thread receives messages, the main thread runs the scheduler and answers. When the gateway is gone the
-process ends at once, whatever it is doing.
+One thread receives messages, one makes conversations of requests, and the main thread runs the scheduler and
+answers. When the gateway is gone the process ends at once, whatever it is doing.
 """
 
 import logging
@@ -19,142 +19,126 @@ from engine.chat.chat_messages import (
     FromChatWorker,
     Generate,
 )
-from engine.chat.conversation import Conversation
 from engine.chat.grammar import GrammarCompiler
+from engine.chat.intake import Intake, Prepared
 from engine.chat.prompt import PromptEncoder
 from engine.chat.runtimes.genai import GenaiRuntime, chat_format
 from engine.chat.runtimes.runtime import Runtime
 from engine.chat.scheduler import Scheduler
-from engine.chat.tools import explained, may_call
 from engine.chat.vocabulary import Vocabulary
-from engine.errors import ContextTooLong, EngineError
-from engine.types import ChatRequest
+from engine.errors import EngineError
 from engine.workers.channel import Channel
 from engine.workers.child import begun, received_by
 from engine.workers.handshake import Ping, Pong
 
 logger = logging.getLogger(__name__)
 
-Inbox = queue.SimpleQueue[object]
+Arrival = Prepared | Ended | Cancel | Ping
+Inbox = queue.SimpleQueue[Arrival]
 
 
 def main() -> None:
     with begun(ChatOptions) as (channel, options):
-        inbox: Inbox = queue.SimpleQueue()
-        received_by(channel, inbox.put)
-        chat = Chat.load(options)
-        channel.send(ChatReady(chat.context_tokens))
-        try:
-            chat.serve(inbox, channel, options.rest_seconds)
-        except OSError:
-            os._exit(0)  # nobody reads the answers any more
-
-
-class Chat:
-    """Everything between a message from the gateway and the replies to it."""
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        encoder: PromptEncoder,
-        vocabulary: Vocabulary,
-        end_tokens: frozenset[int],
-        grammars: GrammarCompiler,
-        speculate: bool,
-    ) -> None:
-        self.context_tokens = runtime.context_tokens
-        self._runtime = runtime
-        self._scheduler = Scheduler(runtime)
-        self._encoder = encoder
-        self._vocabulary = vocabulary
-        self._end_tokens = end_tokens
-        self._grammars = grammars
-        self._slowest_step_seconds = 0.0
-        self._speculates = speculate and runtime.reads_drafts
-        if speculate and not runtime.reads_drafts:
-            logger.warning("chat_speculation has no effect: this model tells the next token only")
-
-    @classmethod
-    def load(cls, options: ChatOptions) -> "Chat":
-        """Raises EngineError or OSError."""
-        folder = options.folder
         runtime = GenaiRuntime(
-            folder,
+            options.folder,
             threads=options.threads,
             context_tokens=options.context_tokens,
             kv_bytes=options.kv_bytes,
         )
-        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        chat = chat_format(folder)
-        return cls(
-            runtime,
-            PromptEncoder(tokenizer_json, chat.template),
-            Vocabulary(tokenizer_json),
-            chat.end_tokens,
-            GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
-            options.speculate,
-        )
+        inbox: Inbox = queue.SimpleQueue()
+        intake = _intake(runtime, options)
+        intake.start(inbox.put)
+
+        def take(message: object) -> None:
+            match message:
+                case Generate() | Cancel():
+                    intake.put(message)
+                case Ping():
+                    inbox.put(message)
+                case _:
+                    raise AssertionError(f"unexpected from the gateway: {message!r}")
+
+        received_by(channel, take)
+        channel.send(ChatReady(runtime.context_tokens))
+        try:
+            Chat(runtime, options.wait_seconds).serve(inbox, channel, options.rest_seconds)
+        except OSError:
+            os._exit(0)  # nobody reads the answers any more
+
+
+def _intake(runtime: Runtime, options: ChatOptions) -> Intake:
+    """Raises EngineError or OSError."""
+    tokenizer_json = (options.folder / "tokenizer.json").read_text(encoding="utf-8")
+    chat = chat_format(options.folder)
+    if options.speculate and not runtime.reads_drafts:
+        logger.warning("chat_speculation has no effect: this model tells the next token only")
+    return Intake(
+        PromptEncoder(tokenizer_json, chat.template),
+        Vocabulary(tokenizer_json),
+        chat.end_tokens,
+        GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
+        context_tokens=runtime.context_tokens,
+        answer_tokens=options.answer_tokens,
+        speculates=options.speculate and runtime.reads_drafts,
+    )
+
+
+class Chat:
+    """The loop that does the work, and answers for it."""
+
+    def __init__(self, runtime: Runtime, wait_seconds: float) -> None:
+        self._runtime = runtime
+        self._scheduler = Scheduler(runtime, most_wait_seconds=wait_seconds)
+        self._slowest_step_seconds = 0.0
+        self._worked_at = time.monotonic()
+        self._rests = True
 
     def serve(self, inbox: Inbox, channel: Channel, rest_seconds: float | None) -> None:
         """Never returns. Raises OSError when the gateway is gone."""
         while True:
-            try:
-                messages = _arrived(inbox, wait=self._scheduler.idle, at_most_seconds=rest_seconds)
-            except queue.Empty:
-                self._runtime.forget()
-                messages = [inbox.get()]
-            for message in messages:
+            for message in self._arrived(inbox, rest_seconds):
                 for reply in self._take(message):
                     channel.send(reply)
             began = time.perf_counter()
-            for reply in self._scheduler.step():
-                channel.send(reply)
+            for event in self._scheduler.step():
+                channel.send(event)
             self._slowest_step_seconds = max(self._slowest_step_seconds, time.perf_counter() - began)
 
-    def _take(self, message: object) -> Iterator[FromChatWorker | Pong]:
+    def _arrived(
+        self, inbox: Inbox, rest_seconds: float | None
+    ) -> Iterator[Prepared | Ended | Cancel | Ping]:
+        """Everything that is in the inbox now; while there is nothing to do, at least one message."""
+        if self._scheduler.idle:
+            try:
+                yield inbox.get(timeout=self._seconds_to_rest(rest_seconds))
+            except queue.Empty:
+                self._runtime.forget()
+                self._rests = True
+        else:
+            self._worked_at, self._rests = time.monotonic(), False
+        while not inbox.empty():
+            yield inbox.get()
+
+    def _seconds_to_rest(self, rest_seconds: float | None) -> float | None:
+        """Until what ended conversations have left is given back; None when that has been done."""
+        if self._rests or rest_seconds is None:
+            return None
+        return max(self._worked_at + rest_seconds - time.monotonic(), 0.001)
+
+    def _take(self, message: Arrival) -> Iterator[FromChatWorker | Pong]:
         match message:
-            case Cancel(request_id):
-                self._scheduler.cancel(request_id)
             case Ping():
                 yield Pong(self._slowest_step_seconds)
-            case Generate(request_id, request):
+            case Cancel(request_id):
+                self._scheduler.cancel(request_id)
+            case Ended():
+                yield message
+            case Prepared(conversation, loosened):
                 try:
-                    conversation, loosened = self._conversation(request_id, request)
                     self._scheduler.submit(conversation)
-                    yield Admitted(request_id, loosened)
+                    yield Admitted(conversation.request_id, loosened)
                 except EngineError as error:
-                    yield Ended(request_id, error)
-            case _:
-                raise AssertionError(f"unexpected from the gateway: {message!r}")
-
-    def _conversation(self, request_id: int, request: ChatRequest) -> tuple[Conversation, tuple[str, ...]]:
-        """And what was loosened for it. Raises BadInput, ContextTooLong."""
-        grammar = self._grammars.compile(request)
-        prompt = self._encoder.encode(explained(request.messages, request.tool_use))
-        if len(prompt) >= self.context_tokens:
-            raise ContextTooLong(
-                limit_tokens=self.context_tokens, actual_tokens=len(prompt), field="messages"
-            )
-        conversation = Conversation(
-            request_id,
-            prompt,
-            request.sampling,
-            context_tokens=self.context_tokens,
-            vocabulary=self._vocabulary,
-            end_tokens=self._end_tokens,
-            grammar=grammar,
-            reads_calls=request.tool_use is not None and may_call(request.tool_use),
-            speculates=self._speculates,
-        )
-        return conversation, grammar.loosened if grammar else ()
-
-
-def _arrived(inbox: Inbox, *, wait: bool, at_most_seconds: float | None) -> list[object]:
-    """Everything that is in the inbox now; at least one message if asked to wait, or queue.Empty."""
-    messages = [inbox.get(timeout=at_most_seconds)] if wait else []
-    while not inbox.empty():
-        messages.append(inbox.get())
-    return messages
+                    yield Ended(conversation.request_id, error)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """One request on its way from the prompt to the last piece of the answer."""
 
-import time
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -29,7 +28,7 @@ from engine.types import (
 class Conversation:
     """tokens: the prompt and what has been generated since, the token that ends the answer included.
 
-    limit: the most tokens it may ever have.
+    limit: the most tokens it may ever have. arrived_at: when it got in line, by the scheduler's clock.
     """
 
     def __init__(
@@ -39,22 +38,23 @@ class Conversation:
         sampling: Sampling,
         *,
         context_tokens: int,
+        answer_tokens: int,
         vocabulary: Vocabulary,
         end_tokens: Collection[int],
         grammar: Grammar | None = None,
         reads_calls: bool = False,
         speculates: bool = False,
     ) -> None:
-        """Raises BadInput."""
+        """answer_tokens: the most, if sampling does not say. Raises BadInput."""
         if unknown := [token for token, _ in sampling.logit_bias if token not in vocabulary]:
             raise BadInput(f"This model has no token {unknown[0]} to bias.", field="logit_bias")
         self.request_id = request_id
         self.tokens = list(prompt)
-        wanted = context_tokens if sampling.max_tokens is None else len(prompt) + sampling.max_tokens
-        self.limit = min(wanted, context_tokens)
+        wanted = answer_tokens if sampling.max_tokens is None else sampling.max_tokens
+        self.limit = min(len(prompt) + wanted, context_tokens)
+        self.arrived_at = 0.0
         self.cached_tokens: int | None = None
         self.finished = False
-        self._arrived_at = time.monotonic()
         self._queue_seconds = 0.0
         self._prompt_tokens = len(prompt)
         self._vocabulary = vocabulary
@@ -68,10 +68,10 @@ class Conversation:
         self._top_logprobs = sampling.top_logprobs
         self._untold: list[ChosenLogprob] = []  # of tokens whose text has not been released yet
 
-    def begin(self, cached_tokens: int) -> None:
+    def begin(self, cached_tokens: int, queue_seconds: float) -> None:
         """It has got a place. cached_tokens: of the prompt, that need not be read again."""
         self.cached_tokens = cached_tokens
-        self._queue_seconds = time.monotonic() - self._arrived_at
+        self._queue_seconds = queue_seconds
 
     def draft(self) -> tuple[int, ...]:
         """A guess at the next tokens, short enough to leave room for the one that the model adds."""

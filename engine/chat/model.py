@@ -35,6 +35,8 @@ class ChatModel:
                 folder=installed.folder,
                 threads=physical_cores(),
                 kv_bytes=settings.chat_kv_mb << 20,
+                answer_tokens=settings.chat_answer_tokens,
+                wait_seconds=settings.chat_wait_seconds,
                 context_tokens=settings.chat_context_tokens,
                 rest_seconds=settings.keep_alive_minutes * 60 or None,
                 speculate=settings.chat_speculation,

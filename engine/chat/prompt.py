@@ -24,7 +24,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from engine.chat.template import ChatTemplate
-from engine.errors import BadInput
+from engine.errors import BadInput, ContextTooLong
+from engine.models.token_counts import PIECE_CHARACTERS, reaching
 from engine.types import Message
 
 _LOOKS_LIKE_CONTROL = re.compile(r"<\|.*\|>|</?s>")
@@ -55,14 +56,34 @@ class PromptEncoder:
             self._tokenizer.token_to_id(self._mark_of[t["content"]]): t["id"] for t in controls
         }
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt up to where the answer begins. Raises BadInput."""
+    def encode(self, messages: Sequence[Message], context_tokens: int) -> list[int]:
+        """The prompt up to where the answer begins, shorter than the context.
+
+        Raises BadInput, ContextTooLong.
+        """
+        self._refuse_far_too_long(messages, context_tokens)
         prompt = self._template.render([replace(m, content=self._shield(m.content)) for m in messages])
         prompt = self._control_text.sub(lambda found: self._mark_of[found[0]], prompt)
         for text, stand_in in self._stand_in_of.items():
             prompt = prompt.replace(stand_in, text)
         ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        if len(ids) >= context_tokens:
+            raise ContextTooLong(limit_tokens=context_tokens, actual_tokens=len(ids), field="messages")
         return [self._control_of.get(token, token) for token in ids]
+
+    def _refuse_far_too_long(self, messages: Sequence[Message], context_tokens: int) -> None:
+        """Before the template and the tokenizer spend seconds on it. Every message takes a token at least."""
+        tokens = len(messages)
+        for message in messages:
+            if tokens >= context_tokens:
+                break
+            text = message.content.strip()
+            if len(text) > PIECE_CHARACTERS:
+                tokens += reaching(self._tokenizer, text, context_tokens - tokens)[1]
+        if tokens >= context_tokens:
+            raise ContextTooLong(
+                limit_tokens=context_tokens, actual_tokens=tokens, field="messages", at_least=True
+            )
 
     def _shield(self, content: str) -> str:
         """NUL is shielded too: the template engine would cut the text there."""

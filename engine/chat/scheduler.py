@@ -9,8 +9,10 @@ Each step lets every answering conversation have one token and one reading conve
 prompt. So all advance alike, and neither a long prompt nor a long answer keeps the others waiting.
 """
 
+import math
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.chat.chat_messages import Ended, FromChatWorker, Happened
 from engine.chat.conversation import Conversation
@@ -23,20 +25,33 @@ from engine.chat.runtimes.runtime import (
     SequenceWork,
     TokenSequence,
 )
+from engine.chat.turnover import Turnover
 from engine.errors import EngineError, Overloaded
 
 
 class Scheduler:
     """Not thread-safe: submit, cancel and step are called by turns.
 
+    most_wait_seconds: whoever would have to wait longer for a place is told so at once; and whoever has
+    waited twice as long all the same, then.
     slice_tokens: how much of one prompt is read in one step; the same for every step of every prompt, because
     the last digits of the logits depend on it, and the same request should get the same answer.
     """
 
     def __init__(
-        self, runtime: Runtime, *, max_active: int = 8, max_waiting: int = 64, slice_tokens: int = 64
+        self,
+        runtime: Runtime,
+        *,
+        max_active: int = 8,
+        max_waiting: int = 64,
+        slice_tokens: int = 64,
+        most_wait_seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime = runtime
+        self._most_wait_seconds = most_wait_seconds
+        self._clock = clock
+        self._turnover = Turnover(clock)
         self._max_active = max_active
         self._max_waiting = max_waiting
         self._slice_tokens = slice_tokens
@@ -49,11 +64,12 @@ class Scheduler:
 
     def submit(self, conversation: Conversation) -> None:
         """Raises Overloaded."""
-        if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(
-                f"{len(self._waiting)} conversations already wait for the chat model; try again later.",
-                retry_after_seconds=5,
-            )
+        ahead = len(self._waiting)
+        full = ahead or len(self._active) >= self._max_active
+        seconds = self._turnover.wait_seconds(ahead) if full else 0.0
+        if ahead >= self._max_waiting or seconds > self._most_wait_seconds:
+            raise _overloaded(ahead, seconds)
+        conversation.arrived_at = self._clock()
         self._waiting.append(conversation)
 
     def cancel(self, request_id: int) -> None:
@@ -62,6 +78,7 @@ class Scheduler:
         for sequence in [s for s, c in self._active.items() if c.request_id == request_id]:
             self._runtime.close(sequence)
             del self._active[sequence]
+        self._turnover.ended(request_id)
 
     def step(self) -> Iterator[FromChatWorker]:
         yield from self._admit()
@@ -73,10 +90,13 @@ class Scheduler:
                 case OutOfMemory(sequence):
                     self._waiting.appendleft(self._active.pop(sequence))
                 case SequenceFailed(sequence, error):
-                    yield Ended(self._active.pop(sequence).request_id, error)
+                    request_id = self._active.pop(sequence).request_id
+                    self._turnover.ended(request_id)
+                    yield Ended(request_id, error)
 
     def _admit(self) -> Iterator[FromChatWorker]:
         """First come, first served: nobody overtakes a long conversation that waits for memory."""
+        yield from self._dismiss()
         while self._waiting and len(self._active) < self._max_active:
             conversation = self._waiting[0]
             try:
@@ -89,8 +109,18 @@ class Scheduler:
                 assert self._active, "the runtime has no memory for a single conversation"
                 return
             if conversation.cached_tokens is None:
-                conversation.begin(sequence.cached_tokens)
+                conversation.begin(sequence.cached_tokens, self._clock() - conversation.arrived_at)
+            self._turnover.began(conversation.request_id)
             self._active[sequence] = self._waiting.popleft()
+
+    def _dismiss(self) -> Iterator[FromChatWorker]:
+        """Those who have waited for so long that their callers have given up, or should."""
+        latest = self._clock() - 2 * self._most_wait_seconds
+        late = [c for c in self._waiting if c.cached_tokens is None and c.arrived_at < latest]
+        for conversation in late:
+            self._waiting.remove(conversation)
+            waited = self._clock() - conversation.arrived_at
+            yield Ended(conversation.request_id, _overloaded(len(self._waiting), waited))
 
     def _next_work(self) -> list[SequenceWork]:
         answering = [SequenceWork(s, 1, c.draft()) for s, c in self._active.items() if s.unread == 1]
@@ -117,3 +147,12 @@ class Scheduler:
         if conversation.finished:
             self._runtime.close(sequence)
             del self._active[sequence]
+            self._turnover.ended(conversation.request_id)
+
+
+def _overloaded(ahead: int, seconds: float) -> Overloaded:
+    return Overloaded(
+        f"{ahead} conversations wait for the chat model already, which takes about {seconds:.0f} s; "
+        "try again later.",
+        retry_after_seconds=max(seconds, 5.0),
+    )

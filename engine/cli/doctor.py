@@ -18,15 +18,15 @@ from engine.doctor import Finding, examine
 _STYLES = MappingProxyType({"ok": "green", "warn": "yellow", "fail": "bold red"})
 
 
-@click.command(epilog="Example:  npu-gateway doctor --verify")
-@click.option("--verify", is_flag=True, help="Also read every byte of the models and compare the hashes.")
+@click.command(epilog="Example:  npu-gateway doctor --quick")
+@click.option("--quick", is_flag=True, help="Do not read every byte of the models to compare the hashes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for a bug report.")
-def doctor(verify: bool, as_json: bool) -> None:
+def doctor(quick: bool, as_json: bool) -> None:
     """Check Python, runtimes, NPU, models, folder and port, and say what to do.
 
     Nothing leaves the machine. Exit status 1 if something fails; warnings do not count.
     """
-    findings = examine(verify=verify)
+    findings = examine(verify=not quick)
     if as_json:
         about = {"version": __version__, "platform": platform.platform()}
         click.echo(json.dumps(about | {"findings": [asdict(finding) for finding in findings]}, indent=2))

@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator
 
 from engine.hosting.hosted import HostedModel
-from engine.hosting.install import installed
+from engine.hosting.install import VERIFIED_FIRST_BYTES, installed, verified
 from engine.hosting.kinds import KINDS, Surroundings
 from engine.hosting.stay import LoadedModel, ReportProgress
 from engine.hosting.tally import Tally
 from engine.models.catalogue import Catalogue
 from engine.models.registry import MODELS, find, is_embedded
-from engine.models.store import ModelStore
+from engine.models.store import InstalledModel, ModelStore
 from engine.settings import Settings
 from engine.types import ModelKind, ModelStatus
 
@@ -52,6 +52,7 @@ class Fleet:
         hosted = self._hosted.get(model_id)
         if hosted and hosted.state != "unloaded":
             return hosted.kind
+        self.catalogue.look()  # it would have to be loaded: time enough to see whether it is still there
         return find(model_id).kind if is_embedded(model_id) else self.catalogue.require(model_id).kind
 
     def hosted(self, model_id: str) -> HostedModel:
@@ -72,8 +73,18 @@ class Fleet:
     async def _open(self, model_id: str, report: ReportProgress) -> AsyncGenerator[LoadedModel]:
         log_folder = self._settings.home.log
         found = await installed(self.catalogue, model_id, log_folder=log_folder, report=report)
-        async with KINDS[found.kind](found, self._surroundings) as model:
-            yield model
+        try:
+            async with asyncio.TaskGroup() as group, KINDS[found.kind](found, self._surroundings) as model:
+                verifying = group.create_task(self._verify_later(found), name=f"verification of {found.id}")
+                yield model
+                verifying.cancel()
+        except* Exception as errors:  # noqa: BLE001 - raised again: the first of the two to fail
+            raise errors.exceptions[0] from None
+
+    async def _verify_later(self, model: InstalledModel) -> None:
+        """Large models answer while they are read once more; damage takes them out of memory again."""
+        if model.size_bytes > VERIFIED_FIRST_BYTES:
+            await verified(self.catalogue, model)
 
     def in_memory(self, kind: ModelKind) -> Iterator[LoadedModel]:
         for hosted in self._hosted.values():
@@ -91,12 +102,10 @@ class Fleet:
     def statuses(self) -> tuple[ModelStatus, ...]:
         """The installed models, and those that are still on their way or failed to come."""
         on_disk = [model.id for model in self.catalogue.list()]
-        known = {spec.id for spec in MODELS}
         coming = (
             model_id
             for model_id, hosted in self._hosted.items()
-            if model_id not in on_disk
-            and (hosted.model or (model_id in known and hosted.state != "unloaded"))
+            if model_id not in on_disk and hosted.state != "unloaded"
         )
         return tuple(self._status(model_id) for model_id in (*on_disk, *coming))
 
@@ -104,7 +113,7 @@ class Fleet:
         on_disk = self.catalogue.get(model_id)
         hosted = self._hosted.get(model_id)
         model = hosted.model if hosted else None
-        facts = on_disk or (model.installed if model else find(model_id))
+        facts = self.catalogue.facts(model_id) or find(model_id)
         tally = hosted.tally if hosted else Tally()
         return ModelStatus(
             id=model_id,

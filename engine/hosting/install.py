@@ -11,7 +11,7 @@ from engine.errors import ModelSupplyError
 from engine.hosting.stay import ReportProgress
 from engine.models.catalogue import Catalogue
 from engine.models.progress import PullOptions, PullProgress
-from engine.models.registry import is_embedded
+from engine.models.registry import is_embedded, is_known
 from engine.models.store import InstalledModel
 from engine.workers.exits import in_words
 from engine.workers.handshake import LoadFailed, Ready
@@ -20,18 +20,40 @@ from engine.workers.process import WorkerProcess
 logger = logging.getLogger(__name__)
 
 
+VERIFIED_FIRST_BYTES = 256 * 2**20
+"""What SHA-256 reads in well under a second; larger models are verified while they already answer."""
+
+
 async def installed(
     catalogue: Catalogue, model_id: str, *, log_folder: Path, report: ReportProgress
 ) -> InstalledModel:
-    """The model; fetched first if it is not there and is one of those that come by themselves.
+    """The model, its bytes verified if that is quick; fetched first if it can come by itself.
 
     Raises ModelNotFound or ModelSupplyError.
     """
-    if catalogue.get(model_id) is None and is_embedded(model_id):
+    if catalogue.get(model_id) is None and _comes_by_itself(catalogue, model_id):
         report("fetching")
         await _fetch(catalogue.store.folder, model_id, log_folder / f"pull-{model_id}.log", report)
         report(None)
-    return catalogue.require(model_id)
+    found = catalogue.require(model_id)
+    if found.size_bytes <= VERIFIED_FIRST_BYTES:
+        await verified(catalogue, found)
+    return found
+
+
+async def verified(catalogue: Catalogue, model: InstalledModel) -> None:
+    """Raises ModelSupplyError for one whose files are not what was installed; it is then known as broken."""
+    try:
+        await asyncio.to_thread(catalogue.store.verify, model.id)
+    finally:
+        catalogue.look()
+
+
+def _comes_by_itself(catalogue: Catalogue, model_id: str) -> bool:
+    """The embedded models do; of the others, those that were here once and have been damaged since."""
+    if is_embedded(model_id):
+        return True
+    return is_known(model_id) and catalogue.store.is_broken(model_id)
 
 
 async def _fetch(models: Path, model_id: str, log_file: Path, report: ReportProgress) -> None:

@@ -15,6 +15,7 @@ class Catalogue:
     def __init__(self, store: ModelStore) -> None:
         self.store = store
         self._models: dict[str, InstalledModel] = {}
+        self._facts: dict[str, InstalledModel] = {}
         self._read_at: tuple[tuple[str, int, int], ...] | None = None
         self.look()
 
@@ -23,6 +24,10 @@ class Catalogue:
 
     def get(self, model_id: str) -> InstalledModel | None:
         return self._models.get(model_id)
+
+    def facts(self, model_id: str) -> InstalledModel | None:
+        """What was last known of a model, though it may be damaged or gone by now."""
+        return self._facts.get(model_id)
 
     def require(self, model_id: str) -> InstalledModel:
         """One that is not known may just have been installed: only that is worth a look at the disk.
@@ -39,8 +44,9 @@ class Catalogue:
     def look(self) -> None:
         """Read the manifests anew if a folder has changed."""
         state = self.store.state()
-        if state != self._read_at:
+        if state != self._read_at:  # two threads may both find it so, and read the same
             self._models = {model.id: model for model in self.store.list()}
+            self._facts |= self._models
             self._read_at = state
 
     async def watch(self) -> None:

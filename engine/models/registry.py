@@ -163,6 +163,10 @@ def is_embedded(model_id: str) -> bool:
     return any(spec.id == model_id and spec.embedded for spec in MODELS)
 
 
+def is_known(model_id: str) -> bool:
+    return any(spec.id == model_id for spec in MODELS)
+
+
 def find(model_id: str) -> ModelSpec:
     """Raises ModelNotFound, listing the ids there are."""
     for spec in MODELS:

@@ -130,6 +130,8 @@ class ModelStore:
         raise ModelNotFound(self.why_missing(model_id))
 
     def why_missing(self, model_id: str) -> str:
+        if _MODEL_ID.fullmatch(model_id) and self.is_broken(model_id):
+            return f"Model {model_id!r} is damaged or incomplete. {self.way_back(model_id)}"
         if any(spec.id == model_id for spec in MODELS):
             return f"Model {model_id!r} is not installed; run `npu-gateway pull {model_id}`."
         known = dict.fromkeys([*(model.id for model in self.list()), *(spec.id for spec in MODELS)])
@@ -150,6 +152,33 @@ class ModelStore:
         manifest = _read_manifest(folder)
         files = manifest.files if manifest else ()  # None if it was removed in this moment
         return tuple(file.name for file in files if sha256(folder / file.name) != file.sha256)
+
+    def verify(self, model_id: str) -> None:
+        """Read every byte of the model; what is damaged is put aside, so that it is never used again.
+
+        Raises ModelSupplyError for damage, ModelNotFound.
+        """
+        damaged = self.altered(model_id)
+        if not damaged:
+            return
+        for name in damaged:
+            file = self.folder / model_id / name
+            with suppress(FileNotFoundError), explained_writes(self.folder):
+                file.replace(file.with_name(f"{file.name}.damaged"))
+        names = ", ".join(damaged)
+        raise ModelSupplyError(
+            f"{model_id} is damaged: {names} is not what was installed. {self.way_back(model_id)}"
+        )
+
+    def way_back(self, model_id: str) -> str:
+        """What a person does about a model that is damaged."""
+        if any(spec.id == model_id for spec in MODELS):
+            return f"It is fetched again, as by `npu-gateway pull {model_id}`."
+        return f"Import it again: `npu-gateway import FILE.gguf --id {model_id}`."
+
+    def is_broken(self, model_id: str) -> bool:
+        """It was installed once, and cannot be used any more."""
+        return (self.folder / model_id).is_dir() and self.get(model_id) is None
 
     def remove(self, model_id: str) -> int:
         """Delete a model, a broken one too, and what an unfinished pull of it left. Returns the bytes freed.

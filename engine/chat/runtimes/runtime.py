@@ -76,6 +76,10 @@ class Runtime(Protocol):
         """The longest sequence it can hold when it holds no other."""
 
     @property
+    def vocabulary_size(self) -> int:
+        """Length of its logits."""
+
+    @property
     def reads_drafts(self) -> bool:
         """Whether it can say what comes after each token of a draft."""
 

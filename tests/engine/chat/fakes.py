@@ -59,6 +59,7 @@ class FakeRuntime:
     """
 
     reads_drafts = True
+    vocabulary_size = END + 1
 
     def __init__(self, *, context_tokens: int = 1000, fail_on: int | None = None) -> None:
         self.context_tokens = context_tokens
@@ -121,6 +122,7 @@ def conversation(
         [ord(c) for c in prompt],
         Sampling(temperature=0, max_tokens=max_tokens, stop=stop),
         context_tokens=context,
+        answer_tokens=context,
         vocabulary=VOCABULARY,
         end_tokens={END},
         speculates=speculates,

@@ -1,11 +1,7 @@
 """Who advances when, on a runtime that writes down what it was asked to do."""
 
-import itertools
-from types import SimpleNamespace
-
 import pytest
 
-from engine.chat import conversation as conversation_module
 from engine.chat.runtimes.runtime import Logits
 from engine.chat.scheduler import Scheduler
 from engine.errors import EngineError, Overloaded
@@ -114,7 +110,7 @@ def test_a_full_line_is_refused_at_once():
     scheduler.submit(conversation(1, "A"))
     scheduler.submit(conversation(2, "A"))
 
-    with pytest.raises(Overloaded, match="2 conversations already wait"):
+    with pytest.raises(Overloaded, match="2 conversations wait"):
         scheduler.submit(conversation(3, "A"))
 
 
@@ -223,13 +219,67 @@ def test_a_stop_string_ends_the_answer_in_front_of_it():
     ]
 
 
-def test_the_end_tells_how_long_a_conversation_waited_for_its_place(monkeypatch: pytest.MonkeyPatch):
-    steps = itertools.count()
-    monkeypatch.setattr(conversation_module, "time", SimpleNamespace(monotonic=lambda: next(steps)))
-    scheduler = Scheduler(FakeRuntime(), max_active=1)
-    for request_id in (1, 2):  # they arrive at 0 and 1
-        scheduler.submit(conversation(request_id, "A", max_tokens=2))
+class Clock:
+    """Goes on when it is told to."""
 
-    ends = only(ChatFinished, (what for _, what in run(scheduler)))
+    def __init__(self) -> None:
+        self.now = 0.0
 
-    assert [end.queue_seconds for end in ends] == [2, 2]  # admitted at 2 and 3
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_end_tells_how_long_a_conversation_waited_for_its_place() -> None:
+    clock = Clock()
+    scheduler = Scheduler(FakeRuntime(), max_active=1, clock=clock)
+    for request_id in (1, 2):
+        scheduler.submit(conversation(request_id, "A", max_tokens=1))
+        clock.now += 2
+
+    replies = [seen(reply) for reply in scheduler.step()]
+    clock.now += 3
+    replies += run(scheduler)
+
+    ends = only(ChatFinished, (what for _, what in replies))
+    assert [end.queue_seconds for end in ends] == [4, 5]
+
+
+def test_whoever_would_wait_too_long_is_told_how_long() -> None:
+    clock = Clock()
+    scheduler = Scheduler(FakeRuntime(), max_active=2, most_wait_seconds=15, clock=clock)
+    for request_id in (1, 2):
+        scheduler.submit(conversation(request_id, "A" * request_id))
+    list(scheduler.step())
+    clock.now += 20  # both go on since 20 s: a place every 10 s
+
+    scheduler.submit(conversation(3, "A"))
+    with pytest.raises(Overloaded, match=r"1 conversations wait .* about 20 s") as refused:
+        scheduler.submit(conversation(4, "A"))
+
+    assert refused.value.retry_after_seconds == 20
+
+
+def test_whoever_has_waited_twice_as_long_as_is_bearable_is_sent_away() -> None:
+    clock = Clock()
+    scheduler = Scheduler(FakeRuntime(), max_active=1, most_wait_seconds=15, clock=clock)
+    scheduler.submit(conversation(1, "A"))
+    list(scheduler.step())
+    scheduler.submit(conversation(2, "A"))
+    clock.now += 31
+
+    replies = [seen(reply) for reply in scheduler.step()]
+
+    (error,) = only(Overloaded, of(2, replies))
+    assert error.retry_after_seconds == 31
+
+
+def test_a_free_place_is_taken_however_long_others_have_stayed() -> None:
+    clock = Clock()
+    scheduler = Scheduler(FakeRuntime(), max_active=2, most_wait_seconds=1, clock=clock)
+    scheduler.submit(conversation(1, "A"))
+    list(scheduler.step())
+    clock.now += 1000
+
+    scheduler.submit(conversation(2, "A", max_tokens=1))
+
+    assert text_of(2, [seen(reply) for reply in scheduler.step()]) == "B"

@@ -91,7 +91,7 @@ def chat_worker(
 ) -> Iterator[ChatWorker]:
     """Killed at the end if it still runs."""
     command = [sys.executable, "-m", "engine.chat.chat_worker"]
-    options = ChatOptions(folder, 2, kv_bytes, rest_seconds=rest_seconds, speculate=speculate)
+    options = ChatOptions(folder, 2, kv_bytes, 8192, 3600.0, rest_seconds=rest_seconds, speculate=speculate)
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -398,7 +398,7 @@ def doctor(
 
 
 def test_the_command_finds_nothing_wrong_with_an_intact_home(models_home: Home) -> None:
-    done, findings = doctor(models_home.root, "--verify")
+    done, findings = doctor(models_home.root)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert {name for name, finding in findings.items() if finding.state == "fail"} == set()
