@@ -25,7 +25,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from engine.chat.template import ChatTemplate
 from engine.errors import BadInput, ContextTooLong
-from engine.models.token_counts import PIECE_CHARACTERS, reaching
+from engine.models.token_counts import EXACT_TIMES, PIECE_CHARACTERS, far_beyond
 from engine.types import Message
 
 _LOOKS_LIKE_CONTROL = re.compile(r"<\|.*\|>|</?s>")
@@ -73,14 +73,14 @@ class PromptEncoder:
 
     def _refuse_far_too_long(self, messages: Sequence[Message], context_tokens: int) -> None:
         """Before the template and the tokenizer spend seconds on it. Every message takes a token at least."""
-        tokens = len(messages)
+        most, tokens = EXACT_TIMES * context_tokens, len(messages)
         for message in messages:
-            if tokens >= context_tokens:
+            if tokens > most:
                 break
             text = message.content.strip()
             if len(text) > PIECE_CHARACTERS:
-                tokens += reaching(self._tokenizer, text, context_tokens - tokens)[1]
-        if tokens >= context_tokens:
+                tokens += far_beyond(self._tokenizer, text, context_tokens)[1]
+        if tokens > most:
             raise ContextTooLong(
                 limit_tokens=context_tokens, actual_tokens=tokens, field="messages", at_least=True
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from engine.errors import BadInput, ContextTooLong, ModelSupplyError
-from engine.models.token_counts import CUT_TOKENS, PIECE_CHARACTERS, reaching
+from engine.models.token_counts import PIECE_CHARACTERS, far_beyond
 from engine.types import InputType
 
 QUERY_INSTRUCTION = "Represent this sentence for searching relevant passages: "
@@ -117,7 +117,7 @@ class TextTokenizer:
     def _as_far_as_needed(self, text: str, room: int) -> str:
         if len(text) <= PIECE_CHARACTERS:
             return text
-        return reaching(self._tokenizer, text, room + CUT_TOKENS)[0]
+        return far_beyond(self._tokenizer, text, room)[0]
 
     def _unframed(self, index: int, ids: Sequence[int]) -> Sequence[int]:
         for token in ids:

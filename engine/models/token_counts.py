@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer
 
 PIECE_CHARACTERS = 8_192
+EXACT_TIMES = 4
+"""A text up to so many times as long as what fits is counted exactly, for whoever wants to split it."""
+
 CUT_TOKENS = 8
 """What cutting a word in two may add to the tokens of a text, generously."""
 
 
-def reaching(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[str, int]:
-    """The beginning of a text that certainly has more than so many tokens, or the whole text.
+def far_beyond(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[str, int]:
+    """The whole text; or its beginning, if that has more than EXACT_TIMES so many tokens already.
 
     And a number of tokens that what was read has at least. Nothing is refused that fits: spaces, and words
     that the vocabulary does not know, take few tokens however long they are.
@@ -22,7 +25,7 @@ def reaching(tokenizer: Tokenizer, text: str, tokens: int) -> tuple[str, int]:
     for piece in _pieces(text):
         characters += len(piece)
         counted += max(len(tokenizer.encode(piece, add_special_tokens=False).ids) - CUT_TOKENS, 0)
-        if counted > tokens:
+        if counted > EXACT_TIMES * tokens:
             break
     return text[:characters], counted
 

@@ -124,6 +124,29 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(worker: C
     assert str(error).endswith("but this model reads at most 8192. Split it or shorten it.")
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [Message("user", "x")] * 200_000,
+        [Message("user", "word " * 1_600_000)],
+        [Message("user", "\u4e2d" * 2_000_000)],
+    ],
+    ids=["200,000 messages", "8 MB of words", "6 MB without a space"],
+)
+def test_a_prompt_far_beyond_the_context_costs_little_memory_and_keeps_nobody_waiting(
+    worker: ChatWorker, messages: list[Message]
+) -> None:
+    before_bytes = psutil.Process(worker.process.pid).memory_info().rss
+    refused, answered = worker.ask(messages), worker.ask(CAPITAL, max_tokens=5)
+
+    replies = worker.replies(refused, answered)
+
+    (error,) = only(ContextTooLong, of(refused, replies))
+    assert (error.at_least, error.limit_tokens) == (True, 8192)
+    assert error.actual_tokens > 4 * 8192
+    assert psutil.Process(worker.process.pid).memory_info().rss < before_bytes + (200 << 20)
+
+
 def test_a_message_that_is_not_text_is_refused(worker: ChatWorker):
     request_id = worker.ask("\ud83d")
 

@@ -139,3 +139,28 @@ def test_tokenising_loads_no_native_runtime() -> None:
     )
 
     assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text", ["word " * 1_600_000, "\u4e2d" * 2_000_000, "a-" * 3_000_000], ids=["words", "no space", "dashes"]
+)
+def test_of_a_text_far_beyond_the_context_only_the_beginning_is_read(
+    tokenizer: TextTokenizer, text: str
+) -> None:
+    with pytest.raises(ContextTooLong, match=r"^Input 1 has at least \d+ tokens.* at most 512") as refused:
+        tokenizer.encode_batch(["hello", text])
+
+    assert 4 * 512 < refused.value.actual_tokens < 20_000
+
+
+@pytest.mark.parametrize("text", ["hello" + " " * 1_000_000, "x" * 1_000_000], ids=["spaces", "one word"])
+def test_a_long_text_of_few_tokens_is_read_whole(tokenizer: TextTokenizer, text: str) -> None:
+    assert len(tokenizer.encode_batch([text]).ids[0]) < 512
+
+
+def test_the_beginning_of_a_truncated_text_is_that_of_the_whole_text(tokenizer: TextTokenizer) -> None:
+    words = " ".join(f"word{n}" for n in range(20_000))
+
+    (cut,) = tokenizer.encode_batch([words], on_overflow="truncate").ids
+
+    assert list(cut[:-1]) == tokenizer.tokenize(words, add_special=True)[:511]
