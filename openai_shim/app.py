@@ -17,17 +17,17 @@ from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 from sanic.signals import Event
 
-from openai_shim.chat_socket import socket_routes
-from openai_shim.context import App, AppContext, Request, elapsed_ms, finish_headers
-from openai_shim.errors import describe
-from openai_shim.guard import LIVENESS, Preflight, admit
-from openai_shim.log import CLIENT_CLOSED_REQUEST, log_access
-from openai_shim.metrics import Metrics
-from openai_shim.model_routes import model_routes
-from openai_shim.ops import internal_routes, ops_routes
-from openai_shim.replies import json_reply
-from openai_shim.routes import v1_routes
-from openai_shim.token_routes import token_routes
+from openai_shim.chat.route import v1_routes
+from openai_shim.chat.socket import socket_routes
+from openai_shim.embeddings.reply import json_reply
+from openai_shim.http.context import App, AppContext, Request, elapsed_ms, finish_headers
+from openai_shim.http.errors import describe
+from openai_shim.http.guard import LIVENESS, Preflight, admit
+from openai_shim.http.log import CLIENT_CLOSED_REQUEST, log_access
+from openai_shim.models.route import model_routes
+from openai_shim.ops.health import internal_routes, ops_routes
+from openai_shim.ops.metrics import Metrics
+from openai_shim.tokens.route import token_routes
 
 logger = logging.getLogger(__name__)
 

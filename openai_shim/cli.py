@@ -16,11 +16,11 @@ from engine.models.registry import find
 from engine.settings import Settings
 from engine.types import ModelKind
 from openai_shim.app import create_app, serving
-from openai_shim.banner import introduce
-from openai_shim.context import AppContext
-from openai_shim.idle import leaving_when_idle
-from openai_shim.log import log_to_file
-from openai_shim.tls import configured_tls
+from openai_shim.http.context import AppContext
+from openai_shim.http.log import log_to_file
+from openai_shim.serve.banner import introduce
+from openai_shim.serve.idle import leaving_when_idle
+from openai_shim.serve.tls import configured_tls
 
 
 @click.command(epilog="Example:  npu-gateway serve --port 8080 --chat phi-3-mini-4k-instruct")

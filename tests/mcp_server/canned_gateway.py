@@ -30,7 +30,7 @@ from engine.types import (
     Usage,
 )
 from openai_shim.app import create_app, serving
-from openai_shim.context import AppContext
+from openai_shim.http.context import AppContext
 
 EMBEDDER = ModelStatus("canned-embed", "embedding", "ready", "cpu", "r1", None, 512, 4, 1000, 0, 0)
 CHATTER = ModelStatus("canned-chat", "chat", "ready", "cpu", "r1", None, 2048, None, 2000, 0, 0)

@@ -16,7 +16,7 @@ from sanic import Sanic
 from engine.daemon import Endpoint
 from engine.settings import Settings
 from openai_shim.app import create_app, serving
-from openai_shim.context import App, AppContext
+from openai_shim.http.context import App, AppContext
 from tests.openai_shim.fakes import FakeEngine, settings
 
 Sanic.test_mode = True  # several apps of one name in one process, one after the other
