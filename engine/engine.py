@@ -138,6 +138,7 @@ class Engine:
                             tuple(logprobs),
                             tuple(calls),
                             queue_seconds,
+                            started.revision,
                         )
         raise AssertionError("a conversation ended without its last event")
 

@@ -146,10 +146,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatStarted:
-    """First event of every chat: the request was admitted, this model answers, nothing is generated yet."""
+    """First event of every chat: the request was admitted, this model answers, nothing is generated yet.
+
+    revision: of the model's files.
+    """
 
     model: str
     device: Device
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ ChatEvent = ChatStarted | ChatPiece | ChatToolCall | ChatFinished
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer: the events of one chat, folded."""
+    """A whole answer: the events of one chat, folded. revision: of the model's files."""
 
     model: str
     device: Device
@@ -207,6 +211,7 @@ class Completion:
     logprobs: tuple[ChosenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     queue_seconds: float = field(default=0.0, compare=False)
+    revision: str | None = None
 
 
 @dataclass(frozen=True)

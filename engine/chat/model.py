@@ -99,7 +99,7 @@ class ChatModel:
             while not ended:
                 match await replies.get():
                     case Started():
-                        yield ChatStarted(self.installed.id, "cpu")
+                        yield ChatStarted(self.installed.id, "cpu", self.installed.revision)
                     case Piece(text=text, logprobs=logprobs):
                         yield ChatPiece(text, logprobs)
                     case Called(call=call):

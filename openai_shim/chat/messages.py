@@ -1,19 +1,17 @@
-"""The OpenAI wire formats inside a chat request: messages, tools, the form of the answer."""
+"""The messages of a conversation, as they are sent."""
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from engine.errors import BadInput
-from engine.types import JsonFormat, Message, Role, Tool, ToolCall, ToolUse
-from openai_shim.http.wire import WireModel
+from engine.types import Message, Role, ToolCall
+from openai_shim.http.parsing import RequestModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-
 
 TEXT_KINDS = ("text", "input_text", "output_text")
 """Chat completions know the first, responses the others."""
@@ -56,7 +54,7 @@ def json_object(value: str) -> str:
     return json.dumps(parsed, ensure_ascii=False)
 
 
-class CalledFunction(WireModel):
+class CalledFunction(RequestModel):
     name: Name
     arguments: Annotated[str, AfterValidator(json_object)]
 
@@ -64,7 +62,7 @@ class CalledFunction(WireModel):
         return ToolCall(call_id, self.name, self.arguments)
 
 
-class CalledTool(WireModel):
+class CalledTool(RequestModel):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
@@ -73,7 +71,7 @@ class CalledTool(WireModel):
         return self.function.to_engine(self.id)
 
 
-class ChatMessage(WireModel):
+class ChatMessage(RequestModel):
     """name: of the function whose result this is, from before there were tools; ignored elsewhere."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -105,114 +103,3 @@ class ChatMessage(WireModel):
         yield from super().ignored()
         if self.name is not None and self.role != "function":
             yield "name"
-
-
-class FunctionDefinition(WireModel):
-    """strict changes nothing: arguments always match the schema."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-    def to_engine(self) -> Tool:
-        schema = self.parameters or {"type": "object", "properties": {}}
-        return Tool(self.name, self.description or "", json.dumps(schema, ensure_ascii=False))
-
-
-class ToolDefinition(WireModel):
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class NamedFunction(TypedDict):
-    name: str
-
-
-class NamedTool(TypedDict):
-    type: Literal["function"]
-    function: NamedFunction
-
-
-def chosen_tool(value: object) -> object:
-    """One of the words, or a dict whose `only` is the function's name, written in either API's way."""
-    match value:
-        case None | "none" | "auto" | "required":
-            return value
-        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
-            return {"only": name}
-        case _:
-            raise PydanticCustomError("tool_choice", "must be none, auto, required or the name of a function")
-
-
-ToolChoice = Annotated[
-    Any,
-    PlainValidator(
-        chosen_tool, json_schema_input_type=Literal["none", "auto", "required"] | NamedTool | None
-    ),
-]
-
-
-def chosen_function(value: object) -> object:
-    """As `chosen_tool`, from before there were tools."""
-    match value:
-        case None | "none" | "auto":
-            return value
-        case {"name": str(name)}:
-            return {"only": name}
-        case _:
-            raise PydanticCustomError("function_call", "must be none, auto or an object with a name")
-
-
-FunctionChoice = Annotated[
-    Any,
-    PlainValidator(chosen_function, json_schema_input_type=Literal["none", "auto"] | NamedFunction | None),
-]
-
-
-def tool_use(
-    tools: Sequence[FunctionDefinition], choice: Any, *, parallel: bool, choice_field: str = "tool_choice"
-) -> ToolUse | None:
-    """choice: as `chosen_tool` or `chosen_function` left it. None without tools. Raises BadInput."""
-    offered = tuple(tool.to_engine() for tool in tools)
-    only = choice["only"] if isinstance(choice, dict) else None
-    if only is not None and only not in {tool.name for tool in offered}:
-        raise BadInput(f"{choice_field} names {only!r}, which is not among the tools.", param=choice_field)
-    if choice == "required" and not offered:
-        raise BadInput(f"{choice_field} is 'required', but there are no tools.", param=choice_field)
-    if not offered:
-        return None
-    word = choice if isinstance(choice, str) else "auto"
-    return ToolUse(offered, word, only, parallel)  # type: ignore[arg-type]
-
-
-class FreeFormat(TypedDict):
-    type: Literal["text", "json_object"]
-
-
-class WrappedSchema(TypedDict):
-    schema: dict[str, Any]
-
-
-class SchemaFormat(TypedDict):
-    type: Literal["json_schema"]
-    json_schema: WrappedSchema
-
-
-def json_format(value: object) -> JsonFormat | None:
-    match value:
-        case None | {"type": "text"}:
-            return None
-        case {"type": "json_object"}:
-            return JsonFormat()
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return JsonFormat(json.dumps(schema, ensure_ascii=False))
-        case {"type": "json_schema"}:
-            raise PydanticCustomError("response_format", "of type json_schema needs json_schema.schema")
-        case _:
-            raise PydanticCustomError("response_format", "must be of type text, json_object or json_schema")
-
-
-AnswerFormat = Annotated[
-    JsonFormat | None, PlainValidator(json_format, json_schema_input_type=FreeFormat | SchemaFormat | None)
-]

@@ -1,214 +1,234 @@
-"""The OpenAI wire formats of answers, whole and in chunks, for chat and for text completions."""
+"""What /v1/chat/completions answers, whole and in chunks."""
 
-import secrets
 import time
-from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Literal, NotRequired
 
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from engine import types as engine_types
 from engine.types import (
+    ChatEvent,
+    ChatFinished,
     ChatPiece,
-    ChosenLogprob,
+    ChatStarted,
+    ChatToolCall,
     Completion,
     FinishReason,
-    ModelStatus,
-    TokenLogprob,
-    ToolCall,
-    Usage,
 )
+from openai_shim.chat.request import ChatCompletionRequest
+from openai_shim.generation.chunks import Chunks
+from openai_shim.generation.reply import CompletionUsage, fingerprint, new_id, total_usage
 
-JsonObject = dict[str, object]
+
+class TokenLogprob(TypedDict):
+    token: str
+    logprob: float
+    bytes: list[int]
 
 
-@dataclass(frozen=True)
-class Answer(ABC):
-    """What every object of one reply has in common. created: Unix seconds.
+class ChosenLogprob(TokenLogprob):
+    top_logprobs: list[TokenLogprob]
 
-    choices: how many there are, all those of the first prompt first. per_prompt: of one prompt.
-    """
 
+class ChoiceLogprobs(TypedDict):
+    content: list[ChosenLogprob]
+    refusal: None
+
+
+class Function(TypedDict):
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
     id: str
+    type: Literal["function"]
+    function: Function
+
+
+class ToolCallDelta(ToolCall):
+    index: int
+
+
+ChatFinishReason = FinishReason | Literal["function_call"]
+"""The last one answers requests with `functions`."""
+
+
+class AssistantMessage(TypedDict):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[Function]
+
+
+class ChatChoice(TypedDict):
+    index: int
+    message: AssistantMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: ChatFinishReason
+
+
+class ChatCompletion(TypedDict):
+    id: str
+    object: Literal["chat.completion"]
     created: int
     model: str
     system_fingerprint: str | None
-    choices: int
-    per_prompt: int
+    choices: list[ChatChoice]
+    usage: CompletionUsage
 
-    id_prefix: ClassVar[str]
-    chunk_kind: ClassVar[str]
 
-    @classmethod
-    def by(cls, model: ModelStatus, *, choices: int, per_prompt: int) -> Self:
-        """The fingerprint changes when the same seed may give another answer: with the model's files."""
-        return cls(
-            id=f"{cls.id_prefix}-{secrets.token_hex(16)}",
-            created=int(time.time()),
-            model=model.id,
-            system_fingerprint=f"fp_{model.revision[:12]}" if model.revision else None,
-            choices=choices,
-            per_prompt=per_prompt,
+class Delta(TypedDict, total=False):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    tool_calls: list[ToolCallDelta]
+    function_call: Function
+
+
+class ChunkChoice(TypedDict):
+    index: int
+    delta: Delta
+    logprobs: ChoiceLogprobs | None
+    finish_reason: ChatFinishReason | None
+
+
+class ChunkHead(TypedDict):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    usage: NotRequired[CompletionUsage]
+
+
+class ChatCompletionChunk(ChunkHead):
+    choices: list[ChunkChoice]
+
+
+def chat_completion(wanted: ChatCompletionRequest, completions: Sequence[Completion]) -> ChatCompletion:
+    """One choice for each completion."""
+    first = completions[0]
+    choices = [_choice(index, each, bool(wanted.functions)) for index, each in enumerate(completions)]
+    return {
+        "id": new_id("chatcmpl"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": first.model,
+        "system_fingerprint": fingerprint(first.revision),
+        "choices": choices,
+        "usage": total_usage([each.usage for each in completions], per_prompt=len(completions)),
+    }
+
+
+class ChatChunks(Chunks[ChatCompletionChunk]):
+    def __init__(self, wanted: ChatCompletionRequest, started: ChatStarted) -> None:
+        super().__init__(
+            choices=wanted.choices, per_prompt=wanted.choices, with_usage=wanted.wants_usage_chunk
         )
-
-    @abstractmethod
-    def whole(self, completions: Sequence[Completion]) -> JsonObject:
-        """One choice for each completion."""
-
-    @abstractmethod
-    def opening_chunks(self) -> Sequence[JsonObject]: ...
-
-    @abstractmethod
-    def piece_chunk(self, choice: int, piece: ChatPiece) -> JsonObject: ...
-
-    @abstractmethod
-    def call_chunk(self, choice: int, index: int, call: ToolCall) -> JsonObject:
-        """index: of the call among those of its choice."""
-
-    @abstractmethod
-    def closing_chunk(self, choice: int, finish_reason: FinishReason) -> JsonObject: ...
-
-    def usage_chunk(self, usages: Sequence[Usage]) -> JsonObject:
-        """usages: of every choice, in order."""
-        return self._object(self.chunk_kind, [], usages)
-
-    def _object(self, kind: str, choices: Sequence[JsonObject], usages: Sequence[Usage] = ()) -> JsonObject:
-        head: JsonObject = {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.system_fingerprint,
-            "choices": choices,
+        self._head: ChunkHead = {
+            "id": new_id("chatcmpl"),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": started.model,
+            "system_fingerprint": fingerprint(started.revision),
         }
-        return head | {"usage": _total(usages, self.per_prompt)} if usages else head
+        self._by_function = bool(wanted.functions)
+        self._calls: Counter[int] = Counter()
 
+    def opening(self) -> Sequence[ChatCompletionChunk]:
+        role: Delta = {"role": "assistant", "content": "", "refusal": None}
+        return [self._chunk(choice, role) for choice in range(self._choices)]
 
-class ChatAnswer(Answer):
-    id_prefix = "chatcmpl"
-    chunk_kind = "chat.completion.chunk"
+    def of(self, choice: int, event: ChatEvent) -> Sequence[ChatCompletionChunk]:
+        match event:
+            case ChatPiece(text, logprobs):
+                return [self._chunk(choice, {"content": text}, _logprobs(logprobs) if logprobs else None)]
+            case ChatToolCall(call):
+                return [self._chunk(choice, self._call(choice, call))]
+            case ChatFinished(finish_reason, usage):
+                reason = _reason(finish_reason, self._by_function)
+                return [self._chunk(choice, {}, finish_reason=reason), *self._end(choice, usage)]
+            case _:
+                raise AssertionError(f"unexpected in the middle of a conversation: {event}")
 
-    def whole(self, completions: Sequence[Completion]) -> JsonObject:
-        choices = [
-            _choice(index, "message", self._message(each), self._reason(each.finish_reason), each.logprobs)
-            for index, each in enumerate(completions)
-        ]
-        return self._object("chat.completion", choices, [each.usage for each in completions])
+    def _call(self, choice: int, call: engine_types.ToolCall) -> Delta:
+        if self._by_function:
+            return {"function_call": _function(call)}
+        index = self._calls[choice]
+        self._calls[choice] += 1
+        return {"tool_calls": [{"index": index, **_tool_call(call)}]}
 
-    def opening_chunks(self) -> Sequence[JsonObject]:
-        role: JsonObject = {"role": "assistant", "content": "", "refusal": None}
-        return [self._chunk(choice, role) for choice in range(self.choices)]
-
-    def piece_chunk(self, choice: int, piece: ChatPiece) -> JsonObject:
-        return self._chunk(choice, {"content": piece.text}, logprobs=piece.logprobs)
-
-    def call_chunk(self, choice: int, index: int, call: ToolCall) -> JsonObject:
-        return self._chunk(choice, {"tool_calls": [{"index": index} | _tool_call(call)]})
-
-    def closing_chunk(self, choice: int, finish_reason: FinishReason) -> JsonObject:
-        return self._chunk(choice, {}, self._reason(finish_reason))
+    def _usage_chunk(self, usage: CompletionUsage) -> ChatCompletionChunk:
+        return {**self._head, "choices": [], "usage": usage}
 
     def _chunk(
         self,
         choice: int,
-        delta: JsonObject,
-        finish_reason: str | None = None,
-        logprobs: Sequence[ChosenLogprob] = (),
-    ) -> JsonObject:
-        return self._object(self.chunk_kind, [_choice(choice, "delta", delta, finish_reason, logprobs)])
-
-    def _message(self, answer: Completion) -> JsonObject:
-        """Without text, an answer that calls tools has no content at all, as OpenAI's."""
-        message: JsonObject = {"role": "assistant", "content": answer.text, "refusal": None}
-        if answer.tool_calls:
-            message |= {"content": answer.text or None} | self._calls(answer.tool_calls)
-        return message
-
-    def _calls(self, calls: Sequence[ToolCall]) -> JsonObject:
-        return {"tool_calls": [_tool_call(call) for call in calls]}
-
-    def _reason(self, finish_reason: FinishReason) -> str:
-        return finish_reason
+        delta: Delta,
+        logprobs: ChoiceLogprobs | None = None,
+        finish_reason: ChatFinishReason | None = None,
+    ) -> ChatCompletionChunk:
+        written: ChunkChoice = {
+            "index": choice,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        return {**self._head, "choices": [written]}
 
 
-class FunctionAnswer(ChatAnswer):
-    """To a request with `functions`, from before there were tools: one call at most, and it has no id."""
-
-    def call_chunk(self, choice: int, index: int, call: ToolCall) -> JsonObject:
-        return self._chunk(choice, self._calls([call]))
-
-    def _calls(self, calls: Sequence[ToolCall]) -> JsonObject:
-        (call,) = calls
-        return {"function_call": _function(call)}
-
-    def _reason(self, finish_reason: FinishReason) -> str:
-        return "function_call" if finish_reason == "tool_calls" else finish_reason
-
-
-class TextAnswer(Answer):
-    id_prefix = "cmpl"
-    chunk_kind = "text_completion"
-
-    def whole(self, completions: Sequence[Completion]) -> JsonObject:
-        choices = [_choice(i, "text", c.text, c.finish_reason) for i, c in enumerate(completions)]
-        return self._object("text_completion", choices, [c.usage for c in completions])
-
-    def opening_chunks(self) -> Sequence[JsonObject]:
-        return []
-
-    def piece_chunk(self, choice: int, piece: ChatPiece) -> JsonObject:
-        return self._object(self.chunk_kind, [_choice(choice, "text", piece.text, None)])
-
-    def call_chunk(self, choice: int, index: int, call: ToolCall) -> JsonObject:
-        raise AssertionError("a text completion has no tools")
-
-    def closing_chunk(self, choice: int, finish_reason: FinishReason) -> JsonObject:
-        return self._object(self.chunk_kind, [_choice(choice, "text", "", finish_reason)])
-
-
-def _tool_call(call: ToolCall) -> JsonObject:
-    return {"id": call.id, "type": "function", "function": _function(call)}
-
-
-def _function(call: ToolCall) -> JsonObject:
-    return {"name": call.name, "arguments": call.arguments}
-
-
-def _choice(
-    index: int,
-    name: str,
-    content: object,
-    finish_reason: str | None,
-    logprobs: Sequence[ChosenLogprob] = (),
-) -> JsonObject:
+def _choice(index: int, completion: Completion, by_function: bool) -> ChatChoice:
     return {
         "index": index,
-        name: content,
-        "logprobs": {"content": [_chosen(each) for each in logprobs], "refusal": None} if logprobs else None,
-        "finish_reason": finish_reason,
+        "message": _message(completion, by_function),
+        "logprobs": _logprobs(completion.logprobs) if completion.logprobs else None,
+        "finish_reason": _reason(completion.finish_reason, by_function),
     }
 
 
-def _chosen(logprob: ChosenLogprob) -> JsonObject:
-    return _token(logprob.chosen) | {"top_logprobs": [_token(each) for each in logprob.top]}
+def _message(completion: Completion, by_function: bool) -> AssistantMessage:
+    """Without text, an answer that calls tools has no content at all, as OpenAI's."""
+    calls = completion.tool_calls
+    message: AssistantMessage = {"role": "assistant", "content": completion.text, "refusal": None}
+    if calls and not completion.text:
+        message["content"] = None
+    if calls and by_function:
+        (call,) = calls
+        message["function_call"] = _function(call)
+    elif calls:
+        message["tool_calls"] = [_tool_call(call) for call in calls]
+    return message
 
 
-def _token(logprob: TokenLogprob) -> JsonObject:
+def _reason(finish_reason: FinishReason, by_function: bool) -> ChatFinishReason:
+    """by_function: the request had `functions`, from before there were tools: one call, which has no id."""
+    return "function_call" if by_function and finish_reason == "tool_calls" else finish_reason
+
+
+def _tool_call(call: engine_types.ToolCall) -> ToolCall:
+    return {"id": call.id, "type": "function", "function": _function(call)}
+
+
+def _function(call: engine_types.ToolCall) -> Function:
+    return {"name": call.name, "arguments": call.arguments}
+
+
+def _logprobs(logprobs: Sequence[engine_types.ChosenLogprob]) -> ChoiceLogprobs:
+    return {"content": [_chosen(each) for each in logprobs], "refusal": None}
+
+
+def _chosen(logprob: engine_types.ChosenLogprob) -> ChosenLogprob:
+    return {**_token(logprob.chosen), "top_logprobs": [_token(each) for each in logprob.top]}
+
+
+def _token(logprob: engine_types.TokenLogprob) -> TokenLogprob:
     """bytes: the truth, where a token is half a character. JSON has no infinity: OpenAI writes -9999."""
     return {
         "token": logprob.token.decode(errors="replace"),
         "logprob": max(logprob.logprob, -9999.0),
         "bytes": list(logprob.token),
-    }
-
-
-def _total(usages: Sequence[Usage], per_prompt: int) -> JsonObject:
-    """usages: of every choice, in order. A prompt that has several counts once."""
-    of_prompts = usages[::per_prompt]
-    prompt = sum(usage.prompt_tokens for usage in of_prompts)
-    completion = sum(usage.completion_tokens for usage in usages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in of_prompts)},
     }

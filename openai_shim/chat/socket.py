@@ -13,57 +13,60 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import orjson
 from pydantic import ValidationError
-from sanic import Blueprint, Websocket
+from sanic import Websocket
 from sanic.exceptions import WebsocketClosed
+from sanic.models.handler_types import RouteHandler
 
 from engine.errors import BadInput, EngineError
 from engine.types import ChatRequest
-from openai_shim.chat.reply import JsonObject
+from openai_shim.chat.reply import ChatChunks
+from openai_shim.chat.request import ChatCompletionRequest
+from openai_shim.generation.accounting import StreamAccounting
 from openai_shim.generation.choices import answering
-from openai_shim.generation.request import ChatCompletionRequest
-from openai_shim.generation.streaming import Account, Chunks
-from openai_shim.http.context import Request, Work
-from openai_shim.http.errors import UnsupportedParameter, describe
+from openai_shim.http.context import Request, RequestAccount
+from openai_shim.http.errors import Error, UnsupportedParameter, describe
 from openai_shim.http.guard import refuse_if_closing
 from openai_shim.http.log import CLIENT_CLOSED_REQUEST, log_access
-from openai_shim.http.parsing import read
-from openai_shim.http.wire import WireModel
+from openai_shim.http.parsing import RequestModel, read
 
 logger = logging.getLogger(__name__)
 
-RecordWork = Callable[[Work, float, float], None]
-"""Of work: when it ended and when it had been asked for, by time.perf_counter."""
+RecordAccount = Callable[[RequestAccount, float, float], None]
+"""Of an answer: when it ended and when it had been asked for, by time.perf_counter."""
 
-DONE: JsonObject = {"type": "done"}
-CANCELLED: JsonObject = {"type": "cancelled"}
+
+class Ended(TypedDict):
+    type: Literal["done", "cancelled"]
+
+
+DONE: Ended = {"type": "done"}
+CANCELLED: Ended = {"type": "cancelled"}
 GOING_AWAY = 1001
 """RFC 6455, section 7.4.1."""
 
 
-class Control(WireModel):
+class Control(RequestModel):
     type: Literal["cancel"]
 
 
-def socket_routes(record_work: RecordWork) -> Blueprint:
-    async def chat_stream(request: Request, socket: Websocket) -> None:
-        await Talk(request, socket, record_work).run()
+def chat_stream(record: RecordAccount) -> RouteHandler:
+    async def talk(request: Request, socket: Websocket) -> None:
+        await Talk(request, socket, record).run()
 
-    routes = Blueprint("socket", url_prefix="/v1")
-    routes.add_websocket_route(chat_stream, "/chat/stream")
-    return routes
+    return talk
 
 
 class Talk:
     """One connection."""
 
-    def __init__(self, request: Request, socket: Websocket, record_work: RecordWork) -> None:
+    def __init__(self, request: Request, socket: Websocket, record: RecordAccount) -> None:
         self._request = request
         self._socket = socket
-        self._record_work = record_work
+        self._record = record
         self._answer: asyncio.Task[None] | None = None
         self._answering = False
         self._cancelled = False
@@ -125,10 +128,10 @@ class Talk:
     async def _converse(self, wanted: ChatCompletionRequest, asked: Sequence[ChatRequest]) -> None:
         asked_at = time.perf_counter()
         status = CLIENT_CLOSED_REQUEST
-        last: JsonObject | None = None
+        last: Ended | Error | None = None
         try:
-            work = await self._stream(wanted, asked)
-            self._record_work(work, time.perf_counter(), asked_at)
+            account = await self._stream(wanted, asked)
+            self._record(account, time.perf_counter(), asked_at)
             status, last = 200, DONE
         except asyncio.CancelledError:
             if not self._cancelled:
@@ -148,23 +151,20 @@ class Talk:
             with contextlib.suppress(WebsocketClosed):
                 await self._send(last)
 
-    async def _stream(self, wanted: ChatCompletionRequest, asked: Sequence[ChatRequest]) -> Work:
+    async def _stream(self, wanted: ChatCompletionRequest, asked: Sequence[ChatRequest]) -> RequestAccount:
         self._pieces = 0
-        engine = self._request.app.ctx.engine
-        async with answering(engine, asked) as (started, events):
-            account = Account("chat", started, len(asked))
-            answer = wanted.answer_by(engine.model(started.model))
-            chunks = Chunks(answer, with_usage=wanted.wants_usage_chunk)
+        async with answering(self._request.app.ctx.engine, asked) as (started, events):
+            accounting, chunks = StreamAccounting("chat", started, len(asked)), ChatChunks(wanted, started)
             for chunk in chunks.opening():
                 await self._send(chunk)
             async for event in events:
                 assert event is not None  # no pings were asked for: WebSockets have their own
-                account.see(event)
-                self._pieces = account.pieces
+                accounting.see(event)
+                self._pieces = accounting.pieces
                 for chunk in chunks.of(*event):
                     await self._send(chunk)
-        assert account.work is not None
-        return account.work
+        assert accounting.account is not None
+        return accounting.account
 
     async def _send(self, value: object) -> None:
         await self._socket.send(orjson.dumps(value).decode())
@@ -175,7 +175,7 @@ class Talk:
         log_access(request_id, "WEBSOCKET", path, status, milliseconds, cut_off_after)
 
 
-def _told(error: Exception) -> tuple[int, JsonObject]:
+def _told(error: Exception) -> tuple[int, Error]:
     """The status that HTTP would have for it, and the message."""
     failure = describe(error)
     return failure.status, failure.body()

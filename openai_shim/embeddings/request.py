@@ -1,17 +1,17 @@
-"""The OpenAI wire format of a request for vectors."""
+"""What /v1/embeddings is asked."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from engine.types import EmbedRequest, InputType
-from openai_shim.http.wire import WireModel
+from openai_shim.http.parsing import RequestModel
 from openai_shim.tokens.inputs import TextOrTokens, up_to
 
 MAX_INPUTS = 2048
 
 
-class EmbeddingRequest(WireModel):
+class EmbeddingRequest(RequestModel):
     """model left out: the default one. input_type is ours; a suffix of the model's name says the same."""
 
     input: Annotated[list[TextOrTokens], up_to(MAX_INPUTS)]

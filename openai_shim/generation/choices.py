@@ -1,14 +1,17 @@
 """The conversations of one request side by side: each is one choice of the answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TypeVar
 
 from engine.engine import Engine
 from engine.types import ChatEvent, ChatRequest, ChatStarted
 
 ChoiceEvent = tuple[int, ChatEvent]
 """An event of a conversation, with the number of the choice that it writes."""
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -19,37 +22,21 @@ async def answering(
 
     The first failure is the failure of all. At the end of the block those that still run are cancelled.
     """
-    chats = [engine.chat(each) for each in asked]
-    async with aclosing(_side_by_side(chats, quiet_seconds)) as events:
-        started, early = await _all_started(events, len(chats))
-        async with aclosing(_chained(early, events)) as rest:
-            yield started, rest
+    async with AsyncExitStack() as stack:
+        chats = [await stack.enter_async_context(aclosing(engine.chat(each))) for each in asked]
+        started, *_ = await all_of([anext(chat) for chat in chats])
+        assert isinstance(started, ChatStarted), started
+        events = await stack.enter_async_context(aclosing(_side_by_side(chats, quiet_seconds)))
+        yield started, events
 
 
-async def _all_started(
-    events: AsyncGenerator[ChoiceEvent | None], count: int
-) -> tuple[ChatStarted, Sequence[ChoiceEvent]]:
-    """And what those that were faster have said meanwhile."""
-    started: list[ChatStarted] = []
-    early: list[ChoiceEvent] = []
-    while len(started) < count:
-        match await anext(events):
-            case None:
-                pass  # in the queue: still nothing to say, and still every status to say it with
-            case _, ChatStarted() as event:
-                started.append(event)
-            case choice:
-                early.append(choice)
-    return started[0], early
-
-
-async def _chained(
-    early: Sequence[ChoiceEvent], events: AsyncGenerator[ChoiceEvent | None]
-) -> AsyncGenerator[ChoiceEvent | None]:
-    for choice in early:
-        yield choice
-    async for later in events:
-        yield later
+async def all_of(results: Sequence[Awaitable[T]]) -> Sequence[T]:
+    """At the same time; if one fails or the caller leaves, the others end."""
+    tasks = [asyncio.ensure_future(result) for result in results]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _ended(tasks)
 
 
 async def _side_by_side(
@@ -70,8 +57,11 @@ async def _side_by_side(
                 coming[asyncio.ensure_future(anext(chats[index]))] = index
                 yield index, event
     finally:
-        for task in coming:
-            task.cancel()
-        await asyncio.gather(*coming, return_exceptions=True)  # a generator must stop before it can be closed
-        for chat in chats:
-            await chat.aclose()
+        await _ended(coming)
+
+
+async def _ended(tasks: Collection[asyncio.Future[T]]) -> None:
+    """A generator must stop before it can be closed."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

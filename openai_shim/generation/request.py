@@ -1,37 +1,17 @@
-"""The OpenAI wire formats of requests for text: chat and text completions."""
+"""What requests for chat and for text completions have in common."""
 
-from collections.abc import Sequence
-from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from engine.errors import BadInput
-from engine.types import ChatRequest, Message, ModelStatus, Sampling, ToolUse
-from openai_shim.chat.messages import (
-    AnswerFormat,
-    ChatMessage,
-    FunctionChoice,
-    FunctionDefinition,
-    ToolChoice,
-    ToolDefinition,
-    tool_use,
-)
-from openai_shim.chat.reply import ChatAnswer, FunctionAnswer, TextAnswer
-from openai_shim.http.context import Operation
-from openai_shim.http.errors import UnsupportedParameter
-from openai_shim.http.wire import WireModel
-from openai_shim.tokens.inputs import TextOrTokens, up_to
+from engine.types import Sampling
+from openai_shim.http.parsing import RequestModel
 
 MAX_STOPS = 4
 MAX_CHOICES = 8
-MAX_TEXTS = 64
-"""Answers to one request for text completions: as many as may wait for a model."""
-DEFAULT_COMPLETION_TOKENS = 16
-"""OpenAI's default for text completions; chat has none."""
 
 
-class StreamOptions(WireModel):
+class StreamOptions(RequestModel):
     include_usage: bool | None = None
 
 
@@ -48,8 +28,8 @@ TokenCount = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
 
 
-class GenerationRequest(WireModel):
-    """What chat and text completions share. top_k, min_p and repetition_penalty are vLLM's, not OpenAI's."""
+class GenerationRequest(RequestModel):
+    """top_k, min_p and repetition_penalty are vLLM's, not OpenAI's."""
 
     model: str | None = None
     max_tokens: TokenCount | None = None
@@ -76,7 +56,7 @@ class GenerationRequest(WireModel):
     def wants_usage_chunk(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def _sampling(
+    def sampling(
         self, max_tokens: int | None, *, top_logprobs: int | None = None, choice: int = 0
     ) -> Sampling:
         """choice: its number among several that are wanted; each has its own seed."""
@@ -94,102 +74,3 @@ class GenerationRequest(WireModel):
             logit_bias=tuple((self.logit_bias or {}).items()),
             top_logprobs=top_logprobs,
         )
-
-
-class ChatCompletionRequest(GenerationRequest):
-    """max_completion_tokens is the newer name of max_tokens; it wins when both are given."""
-
-    operation: ClassVar[Operation] = "chat"
-
-    idle_values = MappingProxyType(
-        {
-            "audio": (),
-            "modalities": (["text"],),
-            "web_search_options": (),
-        }
-    )
-
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: TokenCount | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: AnswerFormat = None
-    tools: list[ToolDefinition] | None = None
-    tool_choice: ToolChoice = None
-    parallel_tool_calls: bool | None = None
-    functions: list[FunctionDefinition] | None = None
-    function_call: FunctionChoice = None
-
-    @model_validator(mode="after")
-    def _fields_fit_together(self) -> "ChatCompletionRequest":
-        if self.tools and self.functions:
-            raise BadInput("functions are the older form of tools. Send one of the two.", param="functions")
-        if self.top_logprobs and not self.logprobs:
-            raise BadInput("top_logprobs needs logprobs: true.", param="top_logprobs")
-        return self
-
-    def to_engine(self) -> list[ChatRequest]:
-        """One request for each choice. Raises BadInput."""
-        messages = tuple(message.to_engine() for message in self.messages)
-        tools = self._tool_use()
-        return [
-            ChatRequest(messages, self.model, self._chat_sampling(choice), self.response_format, tools)
-            for choice in range(self.choices)
-        ]
-
-    def answer_by(self, model: ModelStatus) -> ChatAnswer:
-        kind = FunctionAnswer if self.functions else ChatAnswer
-        return kind.by(model, choices=self.choices, per_prompt=self.choices)
-
-    def _tool_use(self) -> ToolUse | None:
-        tools = tool_use(
-            [tool.function for tool in self.tools or ()],
-            self.tool_choice,
-            parallel=self.parallel_tool_calls is not False,
-        )
-        functions = tool_use(
-            self.functions or (), self.function_call, parallel=False, choice_field="function_call"
-        )
-        return tools or functions
-
-    def _chat_sampling(self, choice: int) -> Sampling:
-        return self._sampling(
-            self.max_completion_tokens or self.max_tokens,
-            top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            choice=choice,
-        )
-
-
-class CompletionRequest(GenerationRequest):
-    """The models are chat models: each prompt is asked as a user's message, in the model's own template."""
-
-    operation: ClassVar[Operation] = "text_completion"
-
-    idle_values = MappingProxyType({"echo": (False,), "logprobs": (), "suffix": ("",)})
-
-    prompt: Annotated[list[TextOrTokens], up_to(MAX_TEXTS)]
-    best_of: int | None = None
-
-    @model_validator(mode="after")
-    def _choices_can_be_given(self) -> "CompletionRequest":
-        if self.best_of is not None and self.best_of != self.choices:
-            raise UnsupportedParameter("Of n choices all are given: leave best_of out.", param="best_of")
-        if len(self.prompt) * self.choices > MAX_TEXTS:
-            raise BadInput(
-                f"{len(self.prompt)} prompts with {self.choices} choices each are more than the "
-                f"{MAX_TEXTS} answers that one request may have.",
-                param="prompt" if self.choices == 1 else "n",
-            )
-        return self
-
-    def to_engine(self, prompts: Sequence[str]) -> list[ChatRequest]:
-        """prompts: the request's own, as texts."""
-        most = self.max_tokens or DEFAULT_COMPLETION_TOKENS
-        return [
-            ChatRequest((Message("user", prompt),), self.model, self._sampling(most, choice=choice))
-            for prompt in prompts
-            for choice in range(self.choices)
-        ]
-
-    def answer_by(self, model: ModelStatus) -> TextAnswer:
-        return TextAnswer.by(model, choices=len(self.prompt) * self.choices, per_prompt=self.choices)

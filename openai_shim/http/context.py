@@ -19,7 +19,7 @@ from engine.types import Device
 
 
 @dataclass(frozen=True)
-class AppContext:
+class GatewayContext:
     """accepted_keys: bearer tokens of the OpenAI routes; none means that they are open.
 
     endpoint: how the gateway has published itself, for the routes under /internal; None when it has not.
@@ -38,7 +38,7 @@ Operation = Literal["embeddings", "chat", "text_completion"]
 
 
 @dataclass(frozen=True)
-class Work:
+class RequestAccount:
     """What the engine did for a request.
 
     first_token_at: by time.perf_counter; None if nobody was shown it when it came.
@@ -59,7 +59,7 @@ class Work:
 class RequestContext(SimpleNamespace):
     """headers: what the reply carries beside its own, whatever the handler returns or raises.
 
-    work: None while nothing has been computed. cut_off_after: how many pieces of text a stream had sent
+    account: None while nothing has been computed. cut_off_after: how many pieces of text a stream had sent
     when its caller left or the gateway ended; None if neither happened.
     """
 
@@ -68,11 +68,11 @@ class RequestContext(SimpleNamespace):
         self.started_at = time.perf_counter()
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.headers: dict[str, str] = {}
-        self.work: Work | None = None
+        self.account: RequestAccount | None = None
         self.cut_off_after: int | None = None
 
 
-App = sanic.Sanic[Config, AppContext]
+App = sanic.Sanic[Config, GatewayContext]
 
 
 class Request(sanic.Request[App, RequestContext]):

@@ -6,13 +6,15 @@ it; LiteLLM takes any mention of a rate limit for one, so no other error may spe
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, RequestTimeout, SanicException
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine import errors as engine_errors
 from openai_shim.http.paths import without_paths
@@ -22,7 +24,7 @@ class UnsupportedParameter(engine_errors.BadInput):
     """The caller asks for something the gateway knows of and does not do, or (strict) does not know."""
 
 
-class Refused(SanicException):
+class RequestRefused(SanicException):
     """A request turned away before anything was done for it; `code` is the OpenAI error code."""
 
     quiet = True
@@ -34,21 +36,45 @@ class Refused(SanicException):
         self.code = code
 
 
+class ContextOverflow(TypedDict, total=False):
+    # As llama.cpp's server writes it.
+    n_ctx: int
+    n_prompt_tokens: int
+
+
+class ErrorDetail(ContextOverflow):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(TypedDict):
+    error: ErrorDetail
+
+
 @dataclass(frozen=True)
 class Failure:
-    """extra: keys beside the four of OpenAI; headers: beside those of every reply."""
+    """overflow: keys beside the four of OpenAI; headers: beside those of every reply."""
 
     status: int
     message: str
     type: str
     code: str | None
     param: str | None = None
-    extra: Mapping[str, int] = field(default_factory=dict)
+    overflow: ContextOverflow = field(default_factory=ContextOverflow)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def body(self) -> dict[str, object]:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": error | dict(self.extra)}
+    def body(self) -> Error:
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+                **self.overflow,
+            }
+        }
 
 
 _DO_NOT_RETRY = {"x-should-retry": "false"}
@@ -90,6 +116,17 @@ def describe(error: BaseException) -> Failure:
             )
 
 
+@contextmanager
+def asked_in(field: str) -> Iterator[None]:
+    """The engine knows messages only; who asked in another way is told the name of their own field."""
+    try:
+        yield
+    except engine_errors.BadInput as error:
+        if error.param == "messages":
+            error.param = field
+        raise
+
+
 def _bad_request(message: str, code: str, param: str | None) -> Failure:
     return Failure(400, message, "invalid_request_error", code, param)
 
@@ -110,7 +147,7 @@ def _context_too_long(error: engine_errors.ContextTooLong) -> Failure:
         "invalid_request_error",
         "context_length_exceeded",
         error.param,
-        extra={"n_ctx": error.limit_tokens, "n_prompt_tokens": error.actual_tokens},
+        overflow={"n_ctx": error.limit_tokens, "n_prompt_tokens": error.actual_tokens},
     )
 
 
@@ -150,7 +187,7 @@ def _http(error: SanicException) -> Failure:
     status = error.status_code
     kind = "server_error" if status >= 500 else "invalid_request_error"
     headers = {str(name): str(value) for name, value in error.headers.items()}
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefused):
         return Failure(status, str(error), kind, error.code, headers=headers)
     return Failure(status, _wording(error), kind, _HTTP_CODES.get(status), headers=headers)
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from engine.errors import Unavailable
 from engine.settings import LOOPBACK_HOSTS, Settings
-from openai_shim.http.context import AppContext, Request, adopt_request_id
-from openai_shim.http.errors import Refused
+from openai_shim.http.context import GatewayContext, Request, adopt_request_id
+from openai_shim.http.errors import RequestRefused
 
 LIVENESS = "/healthz"
 INTERNAL = "/internal/"
@@ -33,7 +33,7 @@ class Preflight(Exception):
 
 
 def admit(request: Request) -> None:
-    """Raises Refused (401, 403, 421), Preflight, or Unavailable while the gateway shuts down."""
+    """Raises RequestRefused (401, 403, 421), Preflight, or Unavailable while the gateway shuts down."""
     adopt_request_id(request)
     _check_host(request)
     _check_origin(request)
@@ -44,7 +44,7 @@ def admit(request: Request) -> None:
         refuse_if_closing(request.app.ctx)
 
 
-def refuse_if_closing(context: AppContext) -> None:
+def refuse_if_closing(context: GatewayContext) -> None:
     """Raises Unavailable: whoever tries again finds the next gateway."""
     if context.closing.is_set():
         raise Unavailable("The gateway is shutting down.", retry_after_seconds=5)
@@ -54,7 +54,7 @@ def _check_host(request: Request) -> None:
     """A page whose name was rebound to 127.0.0.1 still sends that name."""
     name = _host_name(request.headers.get("host", ""))
     if name not in _own_names(request.app.ctx.settings):
-        raise Refused(
+        raise RequestRefused(
             f"This gateway does not answer to the name {name!r}. Use http://127.0.0.1, or add the name to "
             "allowed_hosts in config.toml.",
             status=HTTPStatus.MISDIRECTED_REQUEST,
@@ -82,7 +82,7 @@ def _check_origin(request: Request) -> None:
     if origin is None or origin in (f"http://{host}", f"https://{host}"):
         return
     if origin not in request.app.ctx.settings.cors_origins:
-        raise Refused(
+        raise RequestRefused(
             "Web pages of other origins may not use this gateway, unless cors_origins in config.toml names "
             "them.",
             status=HTTPStatus.FORBIDDEN,
@@ -108,7 +108,7 @@ def _check_key(request: Request) -> None:
     # Every key is compared, in constant time: neither which one matched nor how nearly shows.
     matches = [hmac.compare_digest(_bytes(given.strip()), _bytes(key)) for key in accepted]
     if scheme.lower() != "bearer" or not any(matches):
-        raise Refused(
+        raise RequestRefused(
             "Send the gateway's key as `Authorization: Bearer KEY`; `npu-gateway token` prints it.",
             status=HTTPStatus.UNAUTHORIZED,
             code="invalid_api_key",

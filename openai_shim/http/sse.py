@@ -10,3 +10,7 @@ PING = b": ping\n\n"
 
 def frame(value: object) -> bytes:
     return b"data: %b\n\n" % orjson.dumps(value)
+
+
+def named_frame(name: str, value: object) -> bytes:
+    return b"event: %b\n%b" % (name.encode(), frame(value))

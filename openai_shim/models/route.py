@@ -1,17 +1,35 @@
-"""Which models are in memory, for people and programs that want to decide that themselves. Not OpenAI's."""
+"""Which models there are, and which are in memory for who wants to decide that. Not OpenAI's, the latter."""
 
-from sanic import Blueprint, HTTPResponse
+from sanic import HTTPResponse
 
 from engine.types import ModelState, ModelStatus
-from openai_shim.embeddings.reply import json_reply, model_card
 from openai_shim.http.context import Request
+from openai_shim.http.reply import json_reply
+from openai_shim.http.routes import Description, Route
+from openai_shim.models.reply import Model, ModelList, model_card, model_list
 
 
-def model_routes() -> Blueprint:
-    routes = Blueprint("models", url_prefix="/v1/models")
-    routes.add_route(load, "/<model_id:path>/load", methods=["POST"])
-    routes.add_route(unload, "/<model_id:path>/unload", methods=["POST"])
-    return routes
+def model_routes() -> tuple[Route, ...]:
+    loaded = Description("Load a model into memory", Model, pending="It starts again after a crash")
+    unloaded = Description(
+        "Give a model's memory back", Model, pending="It happens when the last running request has ended"
+    )
+    return (
+        Route("GET", "/v1/models", list_models, Description("List the models", ModelList)),
+        Route("GET", "/v1/models/{model_id}", get_model, Description("Show a model", Model)),
+        Route("POST", "/v1/models/{model_id}/load", load, loaded),
+        Route("POST", "/v1/models/{model_id}/unload", unload, unloaded),
+    )
+
+
+async def list_models(request: Request) -> HTTPResponse:
+    return json_reply(model_list(request.app.ctx.engine.models()))
+
+
+async def get_model(request: Request, model_id: str) -> HTTPResponse:
+    if not model_id:  # /v1/models/
+        return await list_models(request)
+    return json_reply(model_card(request.app.ctx.engine.model(model_id)))
 
 
 async def load(request: Request, model_id: str) -> HTTPResponse:

@@ -1,36 +1,34 @@
-"""Routes for people and programs that run the gateway: is it up, can it work, what is it doing, end it."""
+"""Is the gateway up, can it work, what is it doing."""
 
-from prometheus_client import CONTENT_TYPE_LATEST
-from sanic import Blueprint, HTTPResponse
+from typing import Literal
+
+from sanic import HTTPResponse
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine.errors import ModelNotReady
-from engine.types import ModelStatus
-from openai_shim.embeddings.reply import json_reply
+from engine.types import Health, ModelState, ModelStatus
 from openai_shim.http.context import Request
+from openai_shim.http.guard import LIVENESS
 from openai_shim.http.paths import public
-from openai_shim.ops.metrics import Metrics
-from openai_shim.ops.openapi import document
+from openai_shim.http.reply import json_reply
+from openai_shim.http.routes import Description, Route
 
 
-def ops_routes(metrics: Metrics) -> Blueprint:
-    async def scrape(request: Request) -> HTTPResponse:
-        return HTTPResponse(metrics.text(), content_type=CONTENT_TYPE_LATEST)
-
-    routes = Blueprint("ops")
-    routes.add_route(health, "/health", methods=["GET"])
-    routes.add_route(healthz, "/healthz", methods=["GET"])
-    routes.add_route(readyz, "/readyz", methods=["GET"])
-    routes.add_route(scrape, "/metrics", methods=["GET"])
-    routes.add_route(openapi, "/openapi.json", methods=["GET"])
-    return routes
+class Liveness(TypedDict):
+    status: Literal["ok"]
 
 
-def internal_routes() -> Blueprint:
-    """For this product's own processes; not an API for others."""
-    routes = Blueprint("internal", url_prefix="/internal")
-    routes.add_route(identity, "/identity", methods=["GET"])
-    routes.add_route(shutdown, "/shutdown", methods=["POST"])
-    return routes
+class Readiness(TypedDict):
+    status: Literal["ready"]
+    models: dict[str, ModelState]
+
+
+def health_routes() -> tuple[Route, ...]:
+    return (
+        Route("GET", "/health", health, Description("Models, devices, memory, queues", Health)),
+        Route("GET", LIVENESS, healthz, Description("Is the gateway alive", Liveness)),
+        Route("GET", "/readyz", readyz, Description("Can texts be embedded", Readiness)),
+    )
 
 
 async def health(request: Request) -> HTTPResponse:
@@ -39,7 +37,8 @@ async def health(request: Request) -> HTTPResponse:
 
 async def healthz(request: Request) -> HTTPResponse:
     """Says only that the event loop turns; open to everyone, so nothing more."""
-    return json_reply({"status": "ok"})
+    alive: Liveness = {"status": "ok"}
+    return json_reply(alive)
 
 
 async def readyz(request: Request) -> HTTPResponse:
@@ -48,23 +47,9 @@ async def readyz(request: Request) -> HTTPResponse:
     embedder = engine.model(engine.default_model("embedding"))
     if embedder.state != "ready":
         raise ModelNotReady(_why(embedder), retry_after_seconds=1)
-    return json_reply({"status": "ready", "models": {model.id: model.state for model in engine.models()}})
-
-
-async def openapi(request: Request) -> HTTPResponse:
-    return json_reply(document())
+    ready: Readiness = {"status": "ready", "models": {model.id: model.state for model in engine.models()}}
+    return json_reply(ready)
 
 
 def _why(model: ModelStatus) -> str:
     return f"{model.id} is {model.state}{f': {model.detail}' if model.detail else ''}."
-
-
-async def identity(request: Request) -> HTTPResponse:
-    endpoint = request.app.ctx.endpoint
-    assert endpoint is not None  # the guard lets nobody through without its token
-    return json_reply({"instance": endpoint.instance, "version": endpoint.version, "api": endpoint.api})
-
-
-async def shutdown(request: Request) -> HTTPResponse:
-    request.app.ctx.closing.set()
-    return json_reply({"status": "closing"}, status=202)

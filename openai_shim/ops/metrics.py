@@ -3,16 +3,25 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from sanic import HTTPResponse
 
 from engine.engine import Engine
 from engine.types import EmbeddingWork
-from openai_shim.http.context import Request, Work
+from openai_shim.http.context import Request, RequestAccount
+from openai_shim.http.routes import Route
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From one short embedding to a long answer on a slow machine."""
+
+
+def metrics_routes(metrics: "Metrics") -> tuple[Route, ...]:
+    async def scrape(request: Request) -> HTTPResponse:
+        return HTTPResponse(metrics.text(), content_type=CONTENT_TYPE_LATEST)
+
+    return (Route("GET", "/metrics", scrape),)
 
 
 class Metrics:
@@ -65,22 +74,24 @@ class Metrics:
     def record(self, request: Request, status: int) -> None:
         route = f"/{request.route.path}" if request.route else "unknown"
         self._requests.labels(request.method, route, status).inc()
-        if request.ctx.work is not None:
-            self.record_work(request.ctx.work, time.perf_counter(), request.ctx.started_at)
+        if request.ctx.account is not None:
+            self.record_account(request.ctx.account, time.perf_counter(), request.ctx.started_at)
 
-    def record_work(self, work: Work, now: float, started_at: float) -> None:
+    def record_account(self, account: RequestAccount, now: float, started_at: float) -> None:
         """Times by time.perf_counter."""
-        self._duration.labels(work.operation, work.model).observe(now - started_at)
-        self._tokens.labels(work.operation, work.model, "input").inc(work.input_tokens)
-        self._tokens.labels(work.operation, work.model, "output").inc(work.output_tokens)
-        for device in work.devices:
-            self._devices.labels(work.operation, device).inc()
-        if work.first_token_at is not None:
-            self._first_token.labels(work.operation, work.model).observe(work.first_token_at - started_at)
-        for seconds in work.seconds_per_token:
-            self._per_token.labels(work.operation, work.model).observe(seconds)
-        for seconds in work.queue_seconds:
-            self._queued.labels(work.operation, work.model).observe(seconds)
+        self._duration.labels(account.operation, account.model).observe(now - started_at)
+        self._tokens.labels(account.operation, account.model, "input").inc(account.input_tokens)
+        self._tokens.labels(account.operation, account.model, "output").inc(account.output_tokens)
+        for device in account.devices:
+            self._devices.labels(account.operation, device).inc()
+        if account.first_token_at is not None:
+            self._first_token.labels(account.operation, account.model).observe(
+                account.first_token_at - started_at
+            )
+        for seconds in account.seconds_per_token:
+            self._per_token.labels(account.operation, account.model).observe(seconds)
+        for seconds in account.queue_seconds:
+            self._queued.labels(account.operation, account.model).observe(seconds)
 
 
 class EngineCollector(Collector):

@@ -1,33 +1,18 @@
 """The OpenAPI 3.1 document: requests from the schemas that read them, replies from their types."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from sanic import HTTPResponse
 
 from engine import __version__
-from engine.types import Health
-from openai_shim.embeddings.request import EmbeddingRequest
-from openai_shim.generation.request import ChatCompletionRequest, CompletionRequest
-from openai_shim.http.wire import WireModel
-from openai_shim.reply_types import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    EmbeddingList,
-    Error,
-    Liveness,
-    Model,
-    ModelList,
-    Readiness,
-    Response,
-    ResponseEvent,
-    Text,
-    TextCompletion,
-    Tokens,
-)
-from openai_shim.responses.request import ResponseRequest
-from openai_shim.tokens.route import DetokenizeRequest, TokenizeRequest
+from openai_shim.http.context import Request
+from openai_shim.http.errors import Error
+from openai_shim.http.reply import json_reply
+from openai_shim.http.routes import Description, Route
 
 Json = dict[str, Any]
 """A piece of the document."""
@@ -35,41 +20,21 @@ Json = dict[str, Any]
 REFERENCE = "#/components/schemas/{model}"
 
 
-def document() -> Json:
-    replies: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (kind.__name__, "serialization", TypeAdapter(kind))
-        for kind in (
-            Error,
-            EmbeddingList,
-            ChatCompletion,
-            ChatCompletionChunk,
-            TextCompletion,
-            Model,
-            ModelList,
-            Response,
-            ResponseEvent,
-            Tokens,
-            Text,
-            Liveness,
-            Readiness,
-            Health,
-        )
-    ]
-    _, replies_schema = TypeAdapter.json_schemas(replies, ref_template=REFERENCE)
-    _, requests_schema = models_json_schema(
-        [
-            (kind, "validation")
-            for kind in (
-                EmbeddingRequest,
-                ChatCompletionRequest,
-                CompletionRequest,
-                ResponseRequest,
-                TokenizeRequest,
-                DetokenizeRequest,
-            )
-        ],
-        ref_template=REFERENCE,
-    )
+def openapi_routes(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """routes: those that the document describes."""
+
+    async def openapi(request: Request) -> HTTPResponse:
+        return json_reply(document(routes))
+
+    return (Route("GET", "/openapi.json", openapi),)
+
+
+def document(routes: Sequence[Route]) -> Json:
+    described = [(route, route.description) for route in routes if route.description]
+    paths: Json = {}
+    for route, description in described:
+        method = "get" if route.method == "WEBSOCKET" else route.method.lower()
+        paths.setdefault(route.path, {})[method] = _operation(route.path, description)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -77,9 +42,9 @@ def document() -> Json:
             "version": __version__,
             "description": "Embeddings and chat on this machine, as OpenAI's clients ask for them.",
         },
-        "paths": _paths(),
+        "paths": paths,
         "components": {
-            "schemas": requests_schema["$defs"] | replies_schema["$defs"],
+            "schemas": _schemas([description for _, description in described]),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "headers": {
                 "x-request-id": {
@@ -93,68 +58,41 @@ def document() -> Json:
     }
 
 
-def _paths() -> Json:
-    return {
-        "/v1/embeddings": {"post": _operation("Turn texts into vectors", EmbeddingList, EmbeddingRequest)},
-        "/v1/chat/completions": {
-            "post": _operation(
-                "Answer a conversation", ChatCompletion, ChatCompletionRequest, chunk=ChatCompletionChunk
-            )
-        },
-        "/v1/chat/stream": {"get": _socket("Answer conversations over a WebSocket")},
-        "/v1/completions": {
-            "post": _operation("Answer prompts", TextCompletion, CompletionRequest, chunk=TextCompletion)
-        },
-        "/v1/models": {"get": _operation("List the models", ModelList)},
-        "/v1/models/{model_id}": {"get": _of_a_model("Show a model")},
-        "/v1/models/{model_id}/load": {
-            "post": _of_a_model("Load a model into memory", pending="It starts again after a crash")
-        },
-        "/v1/models/{model_id}/unload": {
-            "post": _of_a_model(
-                "Give a model's memory back", pending="It happens when the last running request has ended"
-            )
-        },
-        "/v1/responses": {
-            "post": _operation("Answer, statelessly", Response, ResponseRequest, chunk=ResponseEvent)
-        },
-        "/tokenize": {"post": _operation("Turn a text into token ids", Tokens, TokenizeRequest)},
-        "/detokenize": {"post": _operation("Turn token ids into text", Text, DetokenizeRequest)},
-        "/health": {"get": _operation("Models, devices, memory, queues", Health)},
-        "/healthz": {"get": _operation("Is the gateway alive", Liveness)},
-        "/readyz": {"get": _operation("Can texts be embedded", Readiness)},
-    }
+def _schemas(descriptions: Sequence[Description]) -> Json:
+    """The document names a type once, however many routes have it."""
+    answers = [kind for each in descriptions for kind in (each.reply, each.event) if kind]
+    replies: Iterable[type[object]] = dict.fromkeys([Error, *answers])
+    bodies = dict.fromkeys(each.body for each in descriptions if each.body)
+    modes: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (kind.__name__, "serialization", TypeAdapter(kind)) for kind in replies
+    ]
+    _, of_replies = TypeAdapter.json_schemas(modes, ref_template=REFERENCE)
+    _, of_bodies = models_json_schema([(kind, "validation") for kind in bodies], ref_template=REFERENCE)
+    schemas: Json = of_bodies["$defs"] | of_replies["$defs"]
+    return schemas
 
 
-def _operation(
-    summary: str,
-    reply: type[object],
-    request: type[WireModel] | None = None,
-    *,
-    chunk: type[object] | None = None,
-) -> Json:
-    content = _json(reply)
-    if chunk is not None:
-        content["text/event-stream"] = {"schema": _event(chunk)}
-    answered = {"200": _response("What was asked for", content)}
-    if request is None:
-        return {"summary": summary, "responses": answered | _refused(*_BY_THE_GUARD)}
-    body = {"required": True, "content": _json(request)}
-    return {
-        "summary": summary,
-        "requestBody": body,
-        "responses": answered | _refused(*_OF_A_BODY, *_BY_THE_GUARD),
-    }
+def _operation(path: str, description: Description) -> Json:
+    if description.reply is None:
+        return _socket(description.summary)
+    content = _json(description.reply)
+    if description.event is not None:
+        content["text/event-stream"] = {"schema": _event(description.event)}
+    operation: Json = {"summary": description.summary}
+    answers = {"200": _response("What was asked for", content)} | _refused(*_BY_THE_GUARD)
+    if description.body is not None:
+        operation["requestBody"] = {"required": True, "content": _json(description.body)}
+        answers |= _refused(*_OF_A_BODY)
+    if names := re.findall(r"{(\w+)}", path):
+        operation["parameters"] = [_in_path(name) for name in names]
+        answers |= _refused("404")
+    if description.pending is not None:
+        answers |= {"202": _response(description.pending, _json(description.reply))} | _refused("500")
+    return operation | {"responses": answers}
 
 
-def _of_a_model(summary: str, *, pending: str | None = None) -> Json:
-    """pending: what a 202 means."""
-    model_id = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    operation = _operation(summary, Model) | {"parameters": [model_id]}
-    operation["responses"] |= _refused("404")
-    if pending is not None:
-        operation["responses"] |= {"202": _response(pending, _json(Model))} | _refused("500")
-    return operation
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _socket(summary: str) -> Json:

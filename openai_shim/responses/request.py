@@ -1,4 +1,4 @@
-"""The OpenAI wire format of a request to /v1/responses. Nothing is kept between requests."""
+"""What /v1/responses is asked. Nothing is kept between requests."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -9,16 +9,10 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine.types import ChatRequest, JsonFormat, Message, Role, Sampling, ToolCall
-from openai_shim.chat.messages import (
-    Content,
-    FreeFormat,
-    FunctionDefinition,
-    chosen_tool,
-    json_format,
-    json_object,
-    tool_use,
-)
-from openai_shim.http.wire import WireModel
+from openai_shim.chat.answer_format import FreeFormat, json_format
+from openai_shim.chat.messages import Content, json_object
+from openai_shim.chat.tools import FunctionDefinition, chosen_tool, tool_use
+from openai_shim.http.parsing import RequestModel
 
 _NEEDED = {
     "message": ("role", "content"),
@@ -27,7 +21,7 @@ _NEEDED = {
 }
 
 
-class InputItem(WireModel):
+class InputItem(RequestModel):
     """A message, a call that the assistant made, or what a call gave. id and status: of an earlier answer."""
 
     type: Literal["message", "function_call", "function_call_output"] = "message"
@@ -92,14 +86,14 @@ def _text_format(value: object) -> JsonFormat | None:
     return json_format(value)
 
 
-class TextOptions(WireModel):
+class TextOptions(RequestModel):
     format: Annotated[
         JsonFormat | None,
         PlainValidator(_text_format, json_schema_input_type=FreeFormat | TextSchemaFormat | None),
     ] = None
 
 
-class ResponseRequest(WireModel):
+class ResponseRequest(RequestModel):
     idle_values = MappingProxyType(
         {
             "background": (False,),

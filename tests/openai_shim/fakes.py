@@ -36,6 +36,7 @@ EMBEDDER = "tiny-embedder"
 CHATTER = "tiny-chatter"
 DIMENSIONS = 4
 CONTEXT = 512
+REVISION = "0123456789abcdef"
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class FakeEngine:
             if error and self.pieces_before_error is None:
                 raise error
             self.model(request.model or CHATTER)
-            yield ChatStarted(CHATTER, "cpu")
+            yield ChatStarted(CHATTER, "cpu", REVISION)
             await self.reading.wait()
             for written, piece in enumerate(self.pieces):
                 if error and written == self.pieces_before_error:
@@ -168,7 +169,7 @@ class FakeEngine:
             kind=kind,
             state=state,
             device="cpu" if state == "ready" else None,
-            revision="0123456789abcdef",
+            revision=REVISION,
             detail=None if state == "ready" else self.detail,
             context_tokens=context_tokens,
             dimensions=dimensions,

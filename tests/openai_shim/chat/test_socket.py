@@ -222,7 +222,7 @@ async def test_an_answer_can_be_cancelled_while_the_gateway_ends() -> None:
 
 
 async def test_an_answer_that_does_not_end_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai_shim.app.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("openai_shim.serve.server.DRAIN_SECONDS", 0.05)
     engine = FakeEngine()
     engine.writing.clear()
     async with gateway(engine) as running:

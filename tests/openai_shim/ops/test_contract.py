@@ -13,11 +13,13 @@ from schemathesis import Case
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from engine.types import ModelStatus
+from openai_shim.app import all_routes
+from openai_shim.ops.metrics import Metrics
 from openai_shim.ops.openapi import document
 from tests.openai_shim.conftest import gateway
 from tests.openai_shim.fakes import FakeEngine
 
-API = schemathesis.openapi.from_dict(document())
+API = schemathesis.openapi.from_dict(document(all_routes(Metrics(FakeEngine()))))
 
 
 class ReadyEngine(FakeEngine):

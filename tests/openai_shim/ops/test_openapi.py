@@ -9,16 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from openai_shim.app import all_routes
+from openai_shim.chat.request import ChatCompletionRequest
+from openai_shim.completions.request import CompletionRequest
 from openai_shim.embeddings.request import EmbeddingRequest
-from openai_shim.generation.request import ChatCompletionRequest, CompletionRequest
+from openai_shim.ops.metrics import Metrics
 from openai_shim.ops.openapi import document
 from openai_shim.responses.request import ResponseRequest
-from openai_shim.tokens.route import DetokenizeRequest, TokenizeRequest
+from openai_shim.tokens.request import DetokenizeRequest, TokenizeRequest
 from tests.openai_shim.conftest import Gateway
-from tests.openai_shim.fakes import CHATTER, EMBEDDER
+from tests.openai_shim.fakes import CHATTER, EMBEDDER, FakeEngine
 
 CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
-DOCUMENT = document()
+DOCUMENT = document(all_routes(Metrics(FakeEngine())))
 PATHS = DOCUMENT["paths"]
 UNDOCUMENTED = {"/metrics", "/openapi.json", "/internal/identity", "/internal/shutdown"}
 

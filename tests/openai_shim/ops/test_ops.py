@@ -125,7 +125,7 @@ async def test_a_stream_that_is_running_when_the_server_ends_is_finished() -> No
 
 
 async def test_what_does_not_finish_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai_shim.app.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("openai_shim.serve.server.DRAIN_SECONDS", 0.05)
     engine = FakeEngine()
     engine.reading.clear()
     async with httpx2.AsyncClient(trust_env=False) as http:

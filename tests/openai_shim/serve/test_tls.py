@@ -16,8 +16,9 @@ from engine.daemon import claim, find
 from engine.errors import BadInput
 from engine.remote.client import GatewayClient
 from engine.settings import Home, Settings
-from openai_shim.app import create_app, serving
-from openai_shim.http.context import AppContext
+from openai_shim.app import create_app
+from openai_shim.http.context import GatewayContext
+from openai_shim.serve.server import serving
 from openai_shim.serve.tls import Tls, configured_tls
 from tests.openai_shim.fakes import EMBEDDER, FakeEngine, soon
 from tests.openai_shim.fakes import settings as fake_settings
@@ -61,7 +62,7 @@ async def test_clients_that_trust_the_certificate_are_answered(tls: Tls, tmp_pat
     home = Home(tmp_path)
     authorities = ssl.create_default_context(cadata=tls.certificate)
     with claim(home, "127.0.0.1", 0, auto_started=False, certificate=tls.certificate) as claimed:
-        context = AppContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
         async with (
             serving(create_app(context), claimed.socket, tls.context),
             httpx2.AsyncClient(verify=authorities, trust_env=False) as http,
@@ -84,7 +85,7 @@ async def test_the_gateways_own_clients_know_it_by_its_certificate(tls: Tls, tmp
         return found
 
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
-        context = AppContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
         async with serving(create_app(context), claimed.socket, tls.context):
             async with GatewayClient(locate) as client:
                 health = await soon(client.health())
@@ -99,7 +100,7 @@ async def test_they_talk_to_no_other_one(tls: Tls, tmp_path: Path) -> None:
     assert other
     home = Home(tmp_path)
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
-        context = AppContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
         async with serving(create_app(context), claimed.socket, other.context):
             assert await soon(find(home)) is None
 
