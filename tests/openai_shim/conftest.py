@@ -44,7 +44,7 @@ async def gateway(
     endpoint: Endpoint | None = None,
 ) -> AsyncGenerator[Gateway]:
     engine = engine or FakeEngine()
-    context = GatewayContext(engine, configured or settings(), accepted_keys, endpoint)
+    context = GatewayContext(engine.as_engine, configured or settings(), accepted_keys, endpoint)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     app = create_app(context)

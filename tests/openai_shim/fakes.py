@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -41,8 +42,8 @@ REVISION = "0123456789abcdef"
 T = TypeVar("T")
 
 
-def settings(**changes: object) -> Settings:
-    return Settings(home=Home(Path("does-not-exist")), **{"embed": EMBEDDER, "chat": CHATTER} | changes)
+def settings(**changes: Any) -> Settings:
+    return replace(Settings(Home(Path("does-not-exist")), embed=EMBEDDER, chat=CHATTER), **changes)
 
 
 class FakeEngine:
@@ -77,6 +78,15 @@ class FakeEngine:
         for gate in (self.admission, self.reading, self.writing):
             gate.set()
         self.started, self.ended = asyncio.Event(), asyncio.Event()
+
+    @property
+    def as_engine(self) -> Engine:
+        """It has what the routes ask of one."""
+        return cast(Engine, self)
+
+    @property
+    def chats(self) -> list[ChatRequest]:
+        return [request for request in self.requests if isinstance(request, ChatRequest)]
 
     def default_model(self, kind: ModelKind) -> str:
         return EMBEDDER if kind == "embedding" else CHATTER

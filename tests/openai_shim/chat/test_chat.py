@@ -2,10 +2,12 @@ import asyncio
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from engine.errors import Overloaded
 from engine.types import (
@@ -15,6 +17,7 @@ from engine.types import (
     ChosenLogprob,
     JsonFormat,
     Message,
+    ModelStatus,
     Sampling,
     TokenLogprob,
     Tool,
@@ -22,9 +25,9 @@ from engine.types import (
     ToolUse,
 )
 from tests.openai_shim.conftest import Gateway, gateway
-from tests.openai_shim.fakes import CHATTER, FakeEngine, settings, soon
+from tests.openai_shim.fakes import CHATTER, REVISION, FakeEngine, settings, soon
 
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 ASKED = (Message("user", "Hello"),)
 
 
@@ -73,6 +76,24 @@ async def test_no_two_answers_have_the_same_id(running: Gateway) -> None:
     ids = {(await post(running)).json()["id"] for _ in range(20)}
 
     assert len(ids) == 20
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_the_fingerprint_is_of_the_files_that_answered(path: str) -> None:
+    """Another revision may be installed by the time the answer is written."""
+
+    class Replaced(FakeEngine):
+        def models(self) -> tuple[ModelStatus, ...]:
+            return tuple(replace(model, revision="f" * 16) for model in super().models())
+
+    asked = {"model": CHATTER, "messages": HELLO, "prompt": "Hello"}
+    async with gateway(Replaced()) as running:
+        whole = await running.http.post(path, json=asked)
+        streamed = await running.http.post(path, json=asked | {"stream": True})
+
+    expected = f'"system_fingerprint":"fp_{REVISION[:12]}"'
+    assert expected in whole.text
+    assert streamed.text.count(expected) == streamed.text.count("data: {")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +324,7 @@ async def test_the_form_of_the_answer_reaches_the_engine(
 async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
     engine = FakeEngine(pieces=(ChatToolCall(ADD), ChatToolCall(replace(ADD, id="call_2"))))
     async with gateway(engine) as running:
-        asked = {"model": CHATTER, "messages": HELLO, "tools": [WEATHER]}
+        asked: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "tools": [WEATHER]}
         choice = (await running.openai.chat.completions.create(**asked)).choices[0]
         stream = await running.openai.chat.completions.create(**asked, stream=True)
         deltas = [chunk.choices[0].delta.tool_calls async for chunk in stream]
@@ -316,7 +337,7 @@ async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
     ]
 
 
-FUNCTIONS = {"model": CHATTER, "messages": HELLO, "functions": [WEATHER["function"]]}
+FUNCTIONS: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "functions": [WEATHER["function"]]}
 
 
 @pytest.mark.parametrize(
@@ -372,7 +393,7 @@ async def test_an_answer_sent_back_as_it_came_is_nothing_unknown() -> None:
     """The SDK's message objects carry all fields that the reply had, null or not."""
     async with gateway(configured=settings(strict=True)) as running:
         first = await running.openai.chat.completions.create(model=CHATTER, messages=HELLO)
-        again = [*HELLO, first.choices[0].message, {"role": "user", "content": "And?", "name": None}]
+        again: Any = [*HELLO, first.choices[0].message, {"role": "user", "content": "And?", "name": None}]
         second = await running.openai.chat.completions.create(model=CHATTER, messages=again)
 
     assert second.choices[0].message.content == "Hello"
@@ -387,6 +408,7 @@ async def test_the_openai_client_reads_logprobs() -> None:
         )
 
     written = {"token": "\ufffd", "logprob": -9999.0, "bytes": [0xC3]}
+    assert answer.choices[0].logprobs
     assert answer.choices[0].logprobs.model_dump() == {
         "content": [written | {"top_logprobs": [written]}],
         "refusal": None,
@@ -397,12 +419,12 @@ async def test_several_choices_have_their_own_seeds_and_one_prompt(running: Gate
     reply = (await post(running, n=3, seed=5)).json()
 
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
-    assert [asked.sampling.seed for asked in running.engine.requests] == [5, 6, 7]
+    assert [asked.sampling.seed for asked in running.engine.chats] == [5, 6, 7]
     assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (7, 6)
 
 
 async def test_a_stream_of_several_choices_has_them_all_and_one_usage(running: Gateway) -> None:
-    asked = {"model": CHATTER, "messages": HELLO, "n": 3, "seed": 5}
+    asked: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "n": 3, "seed": 5}
     whole = (await running.openai.chat.completions.create(**asked)).model_dump()
     stream = await running.openai.chat.completions.create(
         **asked, stream=True, stream_options={"include_usage": True}
@@ -416,7 +438,7 @@ async def test_a_stream_of_several_choices_has_them_all_and_one_usage(running: G
     assert ["".join(part.delta.content or "" for part in one) for one in of_choice] == ["Hello"] * 3
     assert [[part.finish_reason for part in one] for one in of_choice] == [[None, None, None, "stop"]] * 3
     assert (last.choices, last.usage.model_dump()) == ([], whole["usage"])
-    assert [asked.sampling.seed for asked in running.engine.requests] == [5, 6, 7] * 2
+    assert [asked.sampling.seed for asked in running.engine.chats] == [5, 6, 7] * 2
 
 
 async def test_choices_are_streamed_side_by_side() -> None:
@@ -463,7 +485,7 @@ async def test_a_stream_carries_the_same_answer(running: Gateway) -> None:
 async def test_a_stream_has_a_real_status(running: Gateway, error: type[Exception] | None) -> None:
     """The first piece is awaited before the headers go out, so the status is still ours to choose."""
     model = "nope" if error else CHATTER
-    create = running.openai.chat.completions.create(model=model, messages=HELLO, stream=True)
+    create: Any = running.openai.chat.completions.create(model=model, messages=HELLO, stream=True)
 
     if error:
         with pytest.raises(error, match="nope"):

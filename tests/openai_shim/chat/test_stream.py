@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
@@ -11,7 +12,7 @@ from engine.errors import WorkerCrashed
 from tests.openai_shim.conftest import Gateway, gateway
 from tests.openai_shim.fakes import CHATTER, FakeEngine, soon
 
-BODY = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+BODY: dict[str, Any] = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 
 HEAD = (
     '"id":"chatcmpl-ID","object":"chat.completion.chunk","created":0,"model":"tiny-chatter",'

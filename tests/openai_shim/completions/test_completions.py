@@ -1,5 +1,7 @@
 """Text completions, which LlamaIndex and older programs use."""
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -52,7 +54,7 @@ async def test_a_stream_carries_the_same_text(running: Gateway) -> None:
 
 
 async def test_each_prompt_has_n_choices_and_counts_once(running: Gateway) -> None:
-    asked_for = {"model": CHATTER, "prompt": ["a", "b"], "n": 2, "seed": 5}
+    asked_for: dict[str, Any] = {"model": CHATTER, "prompt": ["a", "b"], "n": 2, "seed": 5}
     whole = await running.openai.completions.create(**asked_for)
     stream = await running.openai.completions.create(
         **asked_for, stream=True, stream_options={"include_usage": True}

@@ -146,6 +146,7 @@ async def test_a_bug_is_logged_under_the_id_of_its_reply(caplog: pytest.LogCaptu
         reply = await running.http.post("/v1/embeddings", json={"model": EMBEDDER, "input": "a"})
 
     record = next(record for record in caplog.records if reply.headers["x-request-id"] in record.message)
+    assert record.exc_info
     assert str(record.exc_info[1]) == "what happened"
 
 

@@ -1,5 +1,7 @@
 """Who may ask."""
 
+from typing import Any
+
 import pytest
 
 from engine.daemon import Endpoint
@@ -78,7 +80,7 @@ async def test_with_keys_set_nobody_without_one_is_answered(
     authorization: str | bytes | None, status: int
 ) -> None:
     engine = FakeEngine()
-    headers = {} if authorization is None else {"authorization": authorization}
+    headers: Any = {} if authorization is None else {"authorization": authorization}
     async with gateway(engine, accepted_keys=("k1", "k2"), endpoint=ENDPOINT) as running:
         reply = await running.http.post("/v1/embeddings", json=EMBED, headers=headers)
 

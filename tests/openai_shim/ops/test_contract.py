@@ -4,6 +4,7 @@ Against a gateway that runs: `schemathesis run http://127.0.0.1:8000/openapi.jso
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -19,7 +20,7 @@ from openai_shim.ops.openapi import document
 from tests.openai_shim.conftest import gateway
 from tests.openai_shim.fakes import FakeEngine
 
-API = schemathesis.openapi.from_dict(document(all_routes(Metrics(FakeEngine()))))
+API = schemathesis.openapi.from_dict(document(all_routes(Metrics(FakeEngine().as_engine))))
 
 
 class ReadyEngine(FakeEngine):
@@ -41,7 +42,7 @@ def url() -> Iterator[str]:
 
 @API.parametrize()
 @settings(max_examples=150, deadline=None)
-def test_what_the_document_allows_and_forbids_is_answered_as_it_says(case: Case, url: str) -> None:
+def test_what_the_document_allows_and_forbids_is_answered_as_it_says(case: Case[Any], url: str) -> None:
     """No 5xx; status, type, headers and schema as documented, of each event too; what it forbids is refused.
 
     Not the other way round: what fields must have in common is said by the errors, not by the schemas.

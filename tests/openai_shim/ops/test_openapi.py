@@ -13,6 +13,7 @@ from openai_shim.app import all_routes
 from openai_shim.chat.request import ChatCompletionRequest
 from openai_shim.completions.request import CompletionRequest
 from openai_shim.embeddings.request import EmbeddingRequest
+from openai_shim.http.parsing import RequestModel
 from openai_shim.ops.metrics import Metrics
 from openai_shim.ops.openapi import document
 from openai_shim.responses.request import ResponseRequest
@@ -20,8 +21,8 @@ from openai_shim.tokens.request import DetokenizeRequest, TokenizeRequest
 from tests.openai_shim.conftest import Gateway
 from tests.openai_shim.fakes import CHATTER, EMBEDDER, FakeEngine
 
-CHAT = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
-DOCUMENT = document(all_routes(Metrics(FakeEngine())))
+CHAT: dict[str, object] = {"model": CHATTER, "messages": [{"role": "user", "content": "Hello"}]}
+DOCUMENT = document(all_routes(Metrics(FakeEngine().as_engine)))
 PATHS = DOCUMENT["paths"]
 UNDOCUMENTED = {"/metrics", "/openapi.json", "/internal/identity", "/internal/shutdown"}
 
@@ -36,7 +37,8 @@ def schema_of(reply: httpx2.Response, method: str, path: str) -> dict[str, Any]:
     """What the document says about this reply, with the definitions it refers to."""
     content = PATHS[path][method]["responses"][str(reply.status_code)]["content"]
     kind, _, _ = reply.headers["content-type"].partition(";")
-    return content[kind]["schema"] | {"components": DOCUMENT["components"]}
+    schema: dict[str, Any] = content[kind]["schema"]
+    return schema | {"components": DOCUMENT["components"]}
 
 
 def assert_documented(reply: httpx2.Response, method: str, path: str) -> None:
@@ -89,7 +91,7 @@ async def test_readings_are_as_documented(running: Gateway, path: str) -> None:
     assert_documented(await running.http.get(path), "get", path)
 
 
-KNOWN_FIELDS = {
+KNOWN_FIELDS: dict[str, tuple[type[RequestModel], dict[str, object]]] = {
     "/v1/chat/completions": (ChatCompletionRequest, CHAT),
     "/v1/completions": (CompletionRequest, {"prompt": "Hello"}),
     "/v1/embeddings": (EmbeddingRequest, {"input": "Hello"}),
@@ -105,7 +107,8 @@ def bodies(draw: st.DrawFn) -> tuple[str, dict[str, object]]:
     path = draw(st.sampled_from(sorted(KNOWN_FIELDS)))
     known, in_order = KNOWN_FIELDS[path]
     names = st.sampled_from([*known.model_fields, *known.idle_values])
-    stream = draw(st.sampled_from([{}, {"stream": True}]))
+    streams: list[dict[str, object]] = [{}, {"stream": True}]
+    stream = draw(st.sampled_from(streams))
     return path, in_order | stream | draw(st.dictionaries(names, anything, max_size=4))
 
 

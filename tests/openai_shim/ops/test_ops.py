@@ -6,6 +6,7 @@ from dataclasses import asdict
 import httpx2
 import pytest
 
+from engine.types import ModelState
 from tests.openai_shim.conftest import Gateway, gateway
 from tests.openai_shim.fakes import CHATTER, EMBEDDER, FakeEngine, soon
 from tests.openai_shim.http.test_guard import ENDPOINT
@@ -41,7 +42,7 @@ async def test_ready_means_that_texts_can_be_embedded() -> None:
         ("failed", "tiny-embedder is failed: half fetched."),
     ],
 )
-async def test_unready_says_what_is_missing_and_when_to_ask_again(state: str, message: str) -> None:
+async def test_unready_says_what_is_missing_and_when_to_ask_again(state: ModelState, message: str) -> None:
     async with gateway(FakeEngine(states={EMBEDDER: state})) as running:
         reply = await running.http.get("/readyz")
 

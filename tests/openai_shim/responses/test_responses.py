@@ -1,20 +1,28 @@
 """The Responses API, as OpenAI's client reads it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import openai
 import pytest
-from openai.types.responses import ResponseStreamEvent
+from openai.types.responses import (
+    FunctionToolParam,
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputText,
+    ResponseStreamEvent,
+)
+from pydantic import BaseModel
 
 from engine.errors import WorkerCrashed
 from engine.types import ChatToolCall, JsonFormat, Message, Sampling, Tool, ToolCall, ToolUse
 from tests.openai_shim.conftest import Gateway, gateway
 from tests.openai_shim.fakes import CHATTER, FakeEngine
 
-ASK = {"model": CHATTER, "input": "Hello"}
+ASK: dict[str, Any] = {"model": CHATTER, "input": "Hello"}
 CALL = ToolCall("call_1", "add", '{"a": 1}')
-ADD = {
+ADD: FunctionToolParam = {
     "type": "function",
     "name": "add",
     "description": "Adds.",
@@ -30,7 +38,7 @@ async def test_an_answer_is_one_message(running: Gateway) -> None:
     assert (answer.output_text, answer.status, answer.model) == ("Hello", "completed", CHATTER)
     assert (message.type, message.status, answer.id[:5]) == ("message", "completed", "resp_")
     assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.total_tokens) == (7, 2, 9)
-    (asked,) = running.engine.requests
+    (asked,) = running.engine.chats
     assert asked.messages == (Message("system", "Be brief."), Message("user", "Hello"))
     assert asked.sampling == Sampling(max_tokens=5)
 
@@ -64,7 +72,8 @@ async def test_the_streaming_helper_follows_text_and_calls() -> None:
         events: list[ResponseStreamEvent] = [event async for event in stream]
         final = await stream.get_final_response()
 
-    message, call = final.output
+    message, call = cast(tuple[ResponseOutputMessage, ResponseFunctionToolCall], tuple(final.output))
+    assert isinstance(message.content[0], ResponseOutputText)
     assert message.content[0].text == "Let me see."
     assert (call.type, call.call_id, call.name, call.arguments) == (
         "function_call",
@@ -80,7 +89,7 @@ async def test_whole_and_streamed_answers_have_the_same_output() -> None:
         whole = await running.openai.responses.create(**ASK, tools=[ADD])
         streamed = [event async for event in await running.openai.responses.create(**ASK, stream=True)]
 
-    def without_ids(output: list[object]) -> list[Mapping[str, object]]:
+    def without_ids(output: Sequence[BaseModel]) -> list[Mapping[str, object]]:
         return [item.model_dump(exclude={"id"}) for item in output]
 
     assert without_ids(streamed[-1].response.output) == without_ids(whole.output)
@@ -107,7 +116,7 @@ async def test_a_conversation_with_calls_is_read_as_it_was_held(running: Gateway
         parallel_tool_calls=False,
     )
 
-    (asked,) = running.engine.requests
+    (asked,) = running.engine.chats
     assert asked.messages == (
         Message("system", "Calculate."),
         Message("user", "1 + 1?"),
@@ -121,10 +130,10 @@ async def test_a_conversation_with_calls_is_read_as_it_was_held(running: Gateway
 
 async def test_a_schema_reaches_the_engine_and_comes_back(running: Gateway) -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-    asked_format = {"type": "json_schema", "name": "city", "schema": schema}
+    asked_format: Any = {"type": "json_schema", "name": "city", "schema": schema}
     answer = await running.openai.responses.create(**ASK, text={"format": asked_format})
 
-    (asked,) = running.engine.requests
+    (asked,) = running.engine.chats
     assert asked.json_format == JsonFormat(json.dumps(schema))
     assert answer.text.format.schema_ == schema
 

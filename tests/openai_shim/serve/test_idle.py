@@ -37,15 +37,15 @@ async def checks_until_idle(diary: Diary) -> int:
     return diary.checks
 
 
-async def test_an_unused_gateway_is_idle_after_so_many_checks():
+async def test_an_unused_gateway_is_idle_after_so_many_checks() -> None:
     assert await checks_until_idle(Diary()) == 3
 
 
-async def test_a_running_chat_is_not_idle_however_long_it_takes():
+async def test_a_running_chat_is_not_idle_however_long_it_takes() -> None:
     assert await checks_until_idle(Diary(0, 0, 1, 1, 0)) == 7
 
 
-async def test_a_request_between_two_checks_starts_the_count_again():
+async def test_a_request_between_two_checks_starts_the_count_again() -> None:
     class Used(Diary):
         def models(self) -> tuple[ModelStatus, ...]:
             return (replace(RESTING, requests=5 if self.checks < 2 else 6),)
@@ -53,7 +53,7 @@ async def test_a_request_between_two_checks_starts_the_count_again():
     assert await checks_until_idle(Used()) == 2 + 3
 
 
-async def test_a_model_that_still_loads_is_not_idle():
+async def test_a_model_that_still_loads_is_not_idle() -> None:
     class Loading(Diary):
         def models(self) -> tuple[ModelStatus, ...]:
             return (replace(RESTING, state="loading" if self.checks < 4 else "ready"),)
@@ -61,7 +61,7 @@ async def test_a_model_that_still_loads_is_not_idle():
     assert await checks_until_idle(Loading()) == 3 + 3
 
 
-async def test_an_idle_gateway_is_asked_to_close(monkeypatch: pytest.MonkeyPatch):
+async def test_an_idle_gateway_is_asked_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai_shim.serve.idle.idle", lambda engine: asyncio.sleep(0))
     closing = asyncio.Event()
 

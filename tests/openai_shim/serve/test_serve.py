@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openai
@@ -44,7 +45,8 @@ def test_the_openai_client_gets_unit_vectors_and_paris(gateway_home: Home) -> No
             item.embedding
             for item in client.embeddings.create(model="bge-small-en-v1.5", input=["a cat", "a dog"]).data
         ]
-        asked = {"model": "smollm2-135m-instruct", "messages": CAPITAL, "temperature": 0, "max_tokens": 40}
+        asked: dict[str, Any] = {"model": "smollm2-135m-instruct", "messages": CAPITAL}
+        asked |= {"temperature": 0, "max_tokens": 40}
         answer = client.chat.completions.create(**asked).choices[0].message.content
         stream = client.chat.completions.create(**asked, stream=True)
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from engine.daemon import claim, find
+from engine.daemon import Endpoint, claim, find
 from engine.errors import BadInput
 from engine.remote.client import GatewayClient
 from engine.settings import Home, Settings
@@ -62,7 +62,7 @@ async def test_clients_that_trust_the_certificate_are_answered(tls: Tls, tmp_pat
     home = Home(tmp_path)
     authorities = ssl.create_default_context(cadata=tls.certificate)
     with claim(home, "127.0.0.1", 0, auto_started=False, certificate=tls.certificate) as claimed:
-        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
         async with (
             serving(create_app(context), claimed.socket, tls.context),
             httpx2.AsyncClient(verify=authorities, trust_env=False) as http,
@@ -79,13 +79,13 @@ async def test_clients_that_trust_the_certificate_are_answered(tls: Tls, tmp_pat
 async def test_the_gateways_own_clients_know_it_by_its_certificate(tls: Tls, tmp_path: Path) -> None:
     home = Home(tmp_path)
 
-    async def locate():
+    async def locate() -> Endpoint:
         found = await find(home)
         assert found
         return found
 
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
-        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
         async with serving(create_app(context), claimed.socket, tls.context):
             async with GatewayClient(locate) as client:
                 health = await soon(client.health())
@@ -100,7 +100,7 @@ async def test_they_talk_to_no_other_one(tls: Tls, tmp_path: Path) -> None:
     assert other
     home = Home(tmp_path)
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
-        context = GatewayContext(FakeEngine(), fake_settings(), (), claimed.endpoint)
+        context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
         async with serving(create_app(context), claimed.socket, other.context):
             assert await soon(find(home)) is None
 

@@ -1,5 +1,7 @@
 """Counting tokens, with the real tokenizers."""
 
+from collections.abc import Iterator
+
 import httpx2
 import pytest
 
@@ -11,7 +13,7 @@ EMBED, CHAT = "bge-small-en-v1.5", "smollm2-135m-instruct"
 
 
 @pytest.fixture
-def http(gateway_home: Home) -> httpx2.Client:
+def http(gateway_home: Home) -> Iterator[httpx2.Client]:
     endpoint = read(gateway_home)
     assert endpoint is not None
     with httpx2.Client(base_url=endpoint.url, trust_env=False, timeout=30) as http:
