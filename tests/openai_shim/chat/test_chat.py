@@ -1,19 +1,17 @@
-import asyncio
+"""What is asked of /v1/chat/completions and what comes back, in one piece."""
+
 import json
 import math
 from dataclasses import replace
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from engine.errors import Overloaded
 from engine.types import (
     ChatPiece,
     ChatRequest,
-    ChatToolCall,
     ChosenLogprob,
     JsonFormat,
     Message,
@@ -22,10 +20,9 @@ from engine.types import (
     TokenLogprob,
     Tool,
     ToolCall,
-    ToolUse,
 )
 from tests.openai_shim.conftest import Gateway, gateway
-from tests.openai_shim.fakes import CHATTER, REVISION, FakeEngine, settings, soon
+from tests.openai_shim.fakes import CHATTER, REVISION, FakeEngine, settings
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 ASKED = (Message("user", "Hello"),)
@@ -283,26 +280,6 @@ async def test_unknown_fields_are_named_in_the_reply_wherever_they_are(running: 
 
 
 @pytest.mark.parametrize(
-    ("fields", "use"),
-    [
-        ({}, ToolUse(TOOLS)),
-        ({"tool_choice": "none"}, ToolUse(TOOLS, "none")),
-        ({"tool_choice": "required"}, ToolUse(TOOLS, "required")),
-        (
-            {"tool_choice": {"type": "function", "function": {"name": "weather"}}},
-            ToolUse(TOOLS, only="weather"),
-        ),
-        ({"parallel_tool_calls": False}, ToolUse(TOOLS, parallel=False)),
-    ],
-    ids=str,
-)
-async def test_tools_reach_the_engine(running: Gateway, fields: dict[str, object], use: ToolUse) -> None:
-    await post(running, tools=[WEATHER], **fields)
-
-    assert running.engine.requests == [ChatRequest(ASKED, CHATTER, tool_use=use)]
-
-
-@pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         ({"type": "json_object"}, JsonFormat()),
@@ -319,74 +296,6 @@ async def test_the_form_of_the_answer_reaches_the_engine(
     await post(running, response_format=wanted)
 
     assert running.engine.requests == [ChatRequest(ASKED, CHATTER, json_format=expected)]
-
-
-async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
-    engine = FakeEngine(pieces=(ChatToolCall(ADD), ChatToolCall(replace(ADD, id="call_2"))))
-    async with gateway(engine) as running:
-        asked: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "tools": [WEATHER]}
-        choice = (await running.openai.chat.completions.create(**asked)).choices[0]
-        stream = await running.openai.chat.completions.create(**asked, stream=True)
-        deltas = [chunk.choices[0].delta.tool_calls async for chunk in stream]
-
-    assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
-    assert [call.model_dump() for call in choice.message.tool_calls] == [ADDED, ADDED | {"id": "call_2"}]
-    assert [call.model_dump() for delta in deltas if delta for call in delta] == [
-        {"index": 0} | ADDED,
-        {"index": 1} | ADDED | {"id": "call_2"},
-    ]
-
-
-FUNCTIONS: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "functions": [WEATHER["function"]]}
-
-
-@pytest.mark.parametrize(
-    ("fields", "use"),
-    [
-        ({}, ToolUse(TOOLS, parallel=False)),
-        ({"function_call": "auto"}, ToolUse(TOOLS, parallel=False)),
-        ({"function_call": "none"}, ToolUse(TOOLS, "none", parallel=False)),
-        ({"function_call": {"name": "weather"}}, ToolUse(TOOLS, only="weather", parallel=False)),
-    ],
-    ids=str,
-)
-async def test_functions_are_tools_of_which_one_is_called(
-    running: Gateway, fields: dict[str, object], use: ToolUse
-) -> None:
-    reply = await running.http.post("/v1/chat/completions", json=FUNCTIONS | fields)
-
-    assert running.engine.requests == [ChatRequest(ASKED, CHATTER, tool_use=use)]
-    assert "x-ignored-params" not in reply.headers
-
-
-async def test_who_sent_functions_gets_the_call_in_their_form_whole_and_streamed() -> None:
-    async with gateway(FakeEngine(pieces=(ChatToolCall(ADD),))) as running:
-        choice = (await running.openai.chat.completions.create(**FUNCTIONS)).choices[0]
-        stream = await running.openai.chat.completions.create(**FUNCTIONS, stream=True)
-        streamed = [chunk.choices[0] async for chunk in stream]
-
-    assert choice.model_dump(exclude_unset=True) == {
-        "index": 0,
-        "message": {
-            "role": "assistant",
-            "content": None,
-            "refusal": None,
-            "function_call": ADDED["function"],
-        },
-        "logprobs": None,
-        "finish_reason": "function_call",
-    }
-    assert [part.delta.function_call.model_dump() for part in streamed if part.delta.function_call] == [
-        ADDED["function"]
-    ]
-    assert [part.finish_reason for part in streamed] == [None, None, "function_call"]
-
-
-async def test_who_sent_functions_and_gets_text_finds_nothing_unusual(running: Gateway) -> None:
-    choice = (await running.openai.chat.completions.create(**FUNCTIONS)).choices[0]
-
-    message = choice.message
-    assert (message.content, message.function_call, choice.finish_reason) == ("Hello", None, "stop")
 
 
 async def test_an_answer_sent_back_as_it_came_is_nothing_unknown() -> None:
@@ -413,110 +322,3 @@ async def test_the_openai_client_reads_logprobs() -> None:
         "content": [written | {"top_logprobs": [written]}],
         "refusal": None,
     }
-
-
-async def test_several_choices_have_their_own_seeds_and_one_prompt(running: Gateway) -> None:
-    reply = (await post(running, n=3, seed=5)).json()
-
-    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
-    assert [asked.sampling.seed for asked in running.engine.chats] == [5, 6, 7]
-    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (7, 6)
-
-
-async def test_a_stream_of_several_choices_has_them_all_and_one_usage(running: Gateway) -> None:
-    asked: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "n": 3, "seed": 5}
-    whole = (await running.openai.chat.completions.create(**asked)).model_dump()
-    stream = await running.openai.chat.completions.create(
-        **asked, stream=True, stream_options={"include_usage": True}
-    )
-    *chunks, last = [chunk async for chunk in stream]
-    parts = [chunk.choices[0] for chunk in chunks]
-
-    of_choice = [[part for part in parts if part.index == index] for index in range(3)]
-    assert [part.index for part in parts[:3]] == [0, 1, 2]
-    assert [[part.delta.role for part in one] for one in of_choice] == [["assistant", None, None, None]] * 3
-    assert ["".join(part.delta.content or "" for part in one) for one in of_choice] == ["Hello"] * 3
-    assert [[part.finish_reason for part in one] for one in of_choice] == [[None, None, None, "stop"]] * 3
-    assert (last.choices, last.usage.model_dump()) == ([], whole["usage"])
-    assert [asked.sampling.seed for asked in running.engine.chats] == [5, 6, 7] * 2
-
-
-async def test_choices_are_streamed_side_by_side() -> None:
-    engine = FakeEngine()
-    engine.writing.clear()
-    async with gateway(engine) as running:
-        stream = await running.openai.chat.completions.create(model=CHATTER, messages=HELLO, n=2, stream=True)
-        chunks = aiter(stream)
-        first = [(await soon(anext(chunks))).choices[0] for _ in range(4)]
-        engine.writing.set()
-        rest = [chunk.choices[0] async for chunk in chunks]
-
-    assert sorted((part.index, part.delta.content) for part in first) == [
-        (0, ""), (0, "Hel"), (1, ""), (1, "Hel"),
-    ]  # fmt: skip
-    assert sorted((part.index, part.delta.content) for part in rest if part.delta.content) == [
-        (0, "lo"), (1, "lo"),
-    ]  # fmt: skip
-
-
-async def test_one_refused_choice_refuses_a_stream_with_its_status() -> None:
-    full = Overloaded("All places are taken.", retry_after_seconds=5)
-    engine = FakeEngine(error=full, error_from_request=2)
-    async with gateway(engine) as running:
-        reply = await post(running, n=3, stream=True)
-
-    assert (reply.status_code, reply.headers["retry-after"]) == (429, "5")
-    assert engine.running == 0
-
-
-async def test_a_stream_carries_the_same_answer(running: Gateway) -> None:
-    stream = await running.openai.chat.completions.create(
-        model=CHATTER, messages=HELLO, stream=True, stream_options={"include_usage": True}
-    )
-    chunks = [chunk async for chunk in stream]
-
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello"
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None, None, None, "stop"]
-    assert [chunk.usage.total_tokens for chunk in chunks if chunk.usage] == [9]
-    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
-
-
-@pytest.mark.parametrize("error", [None, openai.NotFoundError], ids=["known model", "unknown model"])
-async def test_a_stream_has_a_real_status(running: Gateway, error: type[Exception] | None) -> None:
-    """The first piece is awaited before the headers go out, so the status is still ours to choose."""
-    model = "nope" if error else CHATTER
-    create: Any = running.openai.chat.completions.create(model=model, messages=HELLO, stream=True)
-
-    if error:
-        with pytest.raises(error, match="nope"):
-            await create
-    else:
-        assert (await create).response.status_code == 200
-
-
-@pytest.mark.parametrize("choices", [1, 3])
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_caller_who_leaves_frees_the_model(stream: bool, choices: int) -> None:
-    engine = FakeEngine()
-    engine.reading.clear()
-    async with gateway(engine) as running:
-        call = asyncio.create_task(post(running, stream=stream, n=choices))
-        await soon(engine.started.wait())
-
-        call.cancel()
-
-        await soon(engine.ended.wait())
-        assert engine.running == 0
-
-
-async def test_a_reader_who_leaves_in_the_middle_frees_the_model() -> None:
-    engine = FakeEngine()
-    engine.writing.clear()
-    async with gateway(engine) as running:
-        stream = await running.openai.chat.completions.create(model=CHATTER, messages=HELLO, stream=True)
-        await anext(aiter(stream))
-        assert not engine.ended.is_set()
-
-        await stream.close()
-
-        await soon(engine.ended.wait())
