@@ -57,12 +57,11 @@ def create_app(context: GatewayContext) -> App:
     metrics = Metrics(context.engine)
 
     async def record(request: Request, response: BaseHTTPResponse) -> None:
-        cut_off_after = request.ctx.cut_off_after
-        status = response.status if cut_off_after is None else CLIENT_CLOSED_REQUEST
+        status = _status(request, response)
         metrics.record(request, status)
         if request.path != LIVENESS:  # asked every few seconds by whoever watches the gateway
             request_id, elapsed = request.ctx.request_id, elapsed_ms(request.ctx)
-            log_access(request_id, request.method, request.path, status, elapsed, cut_off_after)
+            log_access(request_id, request.method, request.path, status, elapsed, request.ctx.cut_off_after)
 
     app = App("npu-gateway", config=_config(), ctx=context, configure_logging=False)
     app.request_class = Request
@@ -76,6 +75,11 @@ def create_app(context: GatewayContext) -> App:
     app.exception(Preflight)(_allowed)
     app.error_handler.add(RequestCancelled, _left)
     return app
+
+
+def _status(request: Request, response: BaseHTTPResponse) -> int:
+    """A stream that was cut off has sent another one."""
+    return response.status if request.ctx.cut_off_after is None else CLIENT_CLOSED_REQUEST
 
 
 def _config() -> Config:

@@ -158,9 +158,8 @@ class ChatChunks(Chunks[ChatCompletionChunk]):
     def _call(self, choice: int, call: engine_types.ToolCall) -> Delta:
         if self._by_function:
             return {"function_call": _function(call)}
-        index = self._calls[choice]
         self._calls[choice] += 1
-        return {"tool_calls": [{"index": index, **_tool_call(call)}]}
+        return {"tool_calls": [{"index": self._calls[choice] - 1, **_tool_call(call)}]}
 
     def _usage_chunk(self, usage: CompletionUsage) -> ChatCompletionChunk:
         return {**self._head, "choices": [], "usage": usage}

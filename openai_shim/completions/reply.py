@@ -44,11 +44,8 @@ def text_completion(wanted: CompletionRequest, completions: Sequence[Completion]
 
 class TextChunks(Chunks[TextCompletion]):
     def __init__(self, wanted: CompletionRequest, started: ChatStarted) -> None:
-        super().__init__(
-            choices=len(wanted.prompt) * wanted.choices,
-            per_prompt=wanted.choices,
-            with_usage=wanted.wants_usage_chunk,
-        )
+        choices = len(wanted.prompt) * wanted.choices
+        super().__init__(choices=choices, per_prompt=wanted.choices, with_usage=wanted.wants_usage_chunk)
         self._head = _head(started.model, started.revision)
 
     def opening(self) -> Sequence[TextCompletion]:

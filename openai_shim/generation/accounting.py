@@ -45,18 +45,23 @@ class StreamAccounting:
 
     def _see_end(self, choice: int, finished: ChatFinished) -> None:
         self._finished.append(finished)
-        later_tokens = finished.usage.completion_tokens - 1
+        self._measure(choice, finished.usage.completion_tokens - 1)
+        if len(self._finished) == self._choices:
+            self.account = self._total()
+
+    def _measure(self, choice: int, later_tokens: int) -> None:
         if choice in self._first_at and later_tokens > 0:
             seconds = time.perf_counter() - self._first_at[choice]
             self._seconds_per_token.append(seconds / later_tokens)
-        if len(self._finished) == self._choices:
-            self.account = RequestAccount(
-                self._operation,
-                self._started.model,
-                (self._started.device,),
-                input_tokens=sum(end.usage.prompt_tokens for end in self._finished),
-                output_tokens=sum(end.usage.completion_tokens for end in self._finished),
-                first_token_at=min(self._first_at.values(), default=None),
-                seconds_per_token=tuple(self._seconds_per_token),
-                queue_seconds=tuple(end.queue_seconds for end in self._finished),
-            )
+
+    def _total(self) -> RequestAccount:
+        return RequestAccount(
+            self._operation,
+            self._started.model,
+            (self._started.device,),
+            input_tokens=sum(end.usage.prompt_tokens for end in self._finished),
+            output_tokens=sum(end.usage.completion_tokens for end in self._finished),
+            first_token_at=min(self._first_at.values(), default=None),
+            seconds_per_token=tuple(self._seconds_per_token),
+            queue_seconds=tuple(end.queue_seconds for end in self._finished),
+        )

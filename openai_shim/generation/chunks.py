@@ -13,7 +13,10 @@ Chunk = TypeVar("Chunk")
 
 
 class Chunks(ABC, Generic[Chunk]):
-    """Of one answer. choices: how many it has, those of the first prompt first; per_prompt: of one prompt."""
+    """Of one answer. choices: how many it has, those of the first prompt first; per_prompt: of one prompt.
+
+    with_usage: after the end of the last choice comes what all have used.
+    """
 
     def __init__(self, *, choices: int, per_prompt: int, with_usage: bool) -> None:
         self._choices = choices
@@ -35,7 +38,6 @@ class Chunks(ABC, Generic[Chunk]):
     def _usage_chunk(self, usage: CompletionUsage) -> Chunk: ...
 
     def _end(self, choice: int, usage: Usage) -> Iterable[Chunk]:
-        """After the last choice has finished, what all have used, if that was asked for."""
         self._usages[choice] = usage
         if self._with_usage and self.complete:
             in_order = [usage for _, usage in sorted(self._usages.items())]

@@ -45,10 +45,7 @@ async def stream(
         say_devices(request, started.device)
         frames, accounting = frames_by(started), StreamAccounting(operation, started, len(asked))
         first = await anext(events)
-        response = await request.respond(
-            content_type="text/event-stream; charset=utf-8",
-            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-        )
+        response = await _opened(request)
         try:
             accounting.see(first)
             await response.send(frames.opening() + (frames.of(*first) if first else sse.PING))
@@ -63,6 +60,14 @@ async def stream(
             logger.error("%s failed while streaming", request.ctx.request_id, exc_info=error)
             await response.send(frames.failed(describe(error)))
         request.ctx.account = accounting.account
+
+
+async def _opened(request: Request) -> BaseHTTPResponse:
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    response: BaseHTTPResponse = await request.respond(
+        content_type="text/event-stream; charset=utf-8", headers=headers
+    )
+    return response
 
 
 async def _tell_the_end(request: Request, response: BaseHTTPResponse) -> None:

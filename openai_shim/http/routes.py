@@ -39,8 +39,11 @@ class Route:
 
 
 def add_route(app: App, route: Route) -> None:
-    path = re.sub(r"{(\w+)}", r"<\1:path>", route.path)
     if route.method == "WEBSOCKET":
-        app.add_websocket_route(route.handler, path)
+        app.add_websocket_route(route.handler, _pattern(route.path))
     else:
-        app.add_route(route.handler, path, methods=[route.method])
+        app.add_route(route.handler, _pattern(route.path), methods=[route.method])
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"{(\w+)}", r"<\1:path>", path)

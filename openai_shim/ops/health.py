@@ -1,5 +1,6 @@
 """Is the gateway up, can it work, what is it doing."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sanic import HTTPResponse
@@ -47,8 +48,11 @@ async def readyz(request: Request) -> HTTPResponse:
     embedder = engine.model(engine.default_model("embedding"))
     if embedder.state != "ready":
         raise ModelNotReady(_why(embedder), retry_after_seconds=1)
-    ready: Readiness = {"status": "ready", "models": {model.id: model.state for model in engine.models()}}
-    return json_reply(ready)
+    return json_reply(_readiness(engine.models()))
+
+
+def _readiness(models: Sequence[ModelStatus]) -> Readiness:
+    return {"status": "ready", "models": {model.id: model.state for model in models}}
 
 
 def _why(model: ModelStatus) -> str:

@@ -20,21 +20,16 @@ Json = dict[str, Any]
 REFERENCE = "#/components/schemas/{model}"
 
 
-def openapi_routes(routes: Sequence[Route]) -> tuple[Route, ...]:
-    """routes: those that the document describes."""
-
+def openapi_routes(described: Sequence[Route]) -> tuple[Route, ...]:
     async def openapi(request: Request) -> HTTPResponse:
-        return json_reply(document(routes))
+        return json_reply(document(described))
 
     return (Route("GET", "/openapi.json", openapi),)
 
 
 def document(routes: Sequence[Route]) -> Json:
     described = [(route, route.description) for route in routes if route.description]
-    paths: Json = {}
-    for route, description in described:
-        method = "get" if route.method == "WEBSOCKET" else route.method.lower()
-        paths.setdefault(route.path, {})[method] = _operation(route.path, description)
+    descriptions = [description for _, description in described]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -42,9 +37,9 @@ def document(routes: Sequence[Route]) -> Json:
             "version": __version__,
             "description": "Embeddings and chat on this machine, as OpenAI's clients ask for them.",
         },
-        "paths": paths,
+        "paths": _paths(described),
         "components": {
-            "schemas": _schemas([description for _, description in described]),
+            "schemas": _body_schemas(descriptions) | _reply_schemas(descriptions),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "headers": {
                 "x-request-id": {
@@ -58,28 +53,39 @@ def document(routes: Sequence[Route]) -> Json:
     }
 
 
-def _schemas(descriptions: Sequence[Description]) -> Json:
-    """The document names a type once, however many routes have it."""
+def _body_schemas(descriptions: Iterable[Description]) -> Json:
+    kinds = dict.fromkeys(each.body for each in descriptions if each.body)
+    _, schema = models_json_schema([(kind, "validation") for kind in kinds], ref_template=REFERENCE)
+    return dict(schema["$defs"])
+
+
+def _reply_schemas(descriptions: Iterable[Description]) -> Json:
     answers = [kind for each in descriptions for kind in (each.reply, each.event) if kind]
-    replies: Iterable[type[object]] = dict.fromkeys([Error, *answers])
-    bodies = dict.fromkeys(each.body for each in descriptions if each.body)
-    modes: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (kind.__name__, "serialization", TypeAdapter(kind)) for kind in replies
+    kinds: Iterable[type[object]] = dict.fromkeys([Error, *answers])
+    named: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (kind.__name__, "serialization", TypeAdapter(kind)) for kind in kinds
     ]
-    _, of_replies = TypeAdapter.json_schemas(modes, ref_template=REFERENCE)
-    _, of_bodies = models_json_schema([(kind, "validation") for kind in bodies], ref_template=REFERENCE)
-    schemas: Json = of_bodies["$defs"] | of_replies["$defs"]
-    return schemas
+    _, schema = TypeAdapter.json_schemas(named, ref_template=REFERENCE)
+    return dict(schema["$defs"])
+
+
+def _paths(described: Iterable[tuple[Route, Description]]) -> Json:
+    paths: Json = {}
+    for route, description in described:
+        paths.setdefault(route.path, {})[_method(route)] = _operation(route.path, description)
+    return paths
+
+
+def _method(route: Route) -> str:
+    return "get" if route.method == "WEBSOCKET" else route.method.lower()
 
 
 def _operation(path: str, description: Description) -> Json:
     if description.reply is None:
         return _socket(description.summary)
-    content = _json(description.reply)
-    if description.event is not None:
-        content["text/event-stream"] = {"schema": _event(description.event)}
     operation: Json = {"summary": description.summary}
-    answers = {"200": _response("What was asked for", content)} | _refused(*_BY_THE_GUARD)
+    answered = _response("What was asked for", _content(description.reply, description.event))
+    answers = {"200": answered} | _refused(*_BY_THE_GUARD)
     if description.body is not None:
         operation["requestBody"] = {"required": True, "content": _json(description.body)}
         answers |= _refused(*_OF_A_BODY)
@@ -89,6 +95,13 @@ def _operation(path: str, description: Description) -> Json:
     if description.pending is not None:
         answers |= {"202": _response(description.pending, _json(description.reply))} | _refused("500")
     return operation | {"responses": answers}
+
+
+def _content(reply: type[object], event: type[object] | None) -> Json:
+    content = _json(reply)
+    if event is not None:
+        content["text/event-stream"] = {"schema": _event(event)}
+    return content
 
 
 def _in_path(name: str) -> Json:

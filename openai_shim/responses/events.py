@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
@@ -11,6 +10,7 @@ from openai_shim.http import sse
 from openai_shim.http.errors import Failure
 from openai_shim.responses.reply import (
     FunctionCall,
+    MessageStatus,
     OutputItem,
     OutputMessage,
     ResponseWriter,
@@ -68,18 +68,12 @@ class ResponseFrames:
         yield self._of_text("response.output_text.delta", delta=text, logprobs=[])
 
     def _begin_of_text(self) -> Iterator[bytes]:
-        item: OutputMessage = {
-            "id": self._message_id,
-            "type": "message",
-            "status": "in_progress",
-            "role": "assistant",
-            "content": [],
-        }
+        item: OutputMessage = {**output_message("", self._message_id, "in_progress"), "content": []}
         yield self._of_item("response.output_item.added", item=item)
         yield self._of_text("response.content_part.added", part=output_text(""))
         self._text = ""
 
-    def _end_of_text(self, status: Literal["completed", "incomplete"]) -> Iterator[bytes]:
+    def _end_of_text(self, status: MessageStatus) -> Iterator[bytes]:
         if self._text is None:
             return
         text, self._text = self._text, None

@@ -18,6 +18,9 @@ Echo = Annotated[orjson.Fragment, GetPydanticSchema(lambda _, schema_of: schema_
 """An object of the request as the caller wrote it: orjson cannot write every number that callers can."""
 
 
+MessageStatus = Literal["in_progress", "completed", "incomplete"]
+
+
 class OutputText(TypedDict):
     type: Literal["output_text"]
     text: str
@@ -28,7 +31,7 @@ class OutputText(TypedDict):
 class OutputMessage(TypedDict):
     id: str
     type: Literal["message"]
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: MessageStatus
     role: Literal["assistant"]
     content: list[OutputText]
 
@@ -108,7 +111,9 @@ class ResponseWriter:
         reason = completion.finish_reason
         output: list[OutputItem] = [function_call(call) for call in completion.tool_calls]
         if completion.text or not output:
-            output.insert(0, output_message(completion.text, new_id("msg"), status_of(reason)))
+            output.insert(
+                0, output_message(completion.text, new_id("msg"), status_of(completion.finish_reason))
+            )
         return self.finished(reason, output, completion.usage)
 
     def begun(self) -> Response:
@@ -138,11 +143,10 @@ class ResponseWriter:
         }
 
     def finished(self, reason: FinishReason, output: Sequence[OutputItem], usage: Usage) -> Response:
-        cut: IncompleteDetails | None = {"reason": "max_output_tokens"} if reason == "length" else None
         return {
             **self.begun(),
             "status": status_of(reason),
-            "incomplete_details": cut,
+            "incomplete_details": _incomplete(reason),
             "output": [*output],
             "usage": _usage(usage),
         }
@@ -160,7 +164,11 @@ def status_of(reason: FinishReason) -> Literal["incomplete", "completed"]:
     return "incomplete" if reason == "length" else "completed"
 
 
-def output_message(text: str, item_id: str, status: Literal["completed", "incomplete"]) -> OutputMessage:
+def _incomplete(reason: FinishReason) -> IncompleteDetails | None:
+    return {"reason": "max_output_tokens"} if reason == "length" else None
+
+
+def output_message(text: str, item_id: str, status: MessageStatus) -> OutputMessage:
     return {
         "id": item_id,
         "type": "message",
