@@ -1,33 +1,33 @@
-"""The gateway's HTTP application and the server that runs it."""
+"""The gateway's HTTP application: its routes, and what happens around each."""
 
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, cast
+from typing import cast
 
 from sanic import HTTPResponse
-from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
 from sanic.exceptions import PayloadTooLarge, RequestCancelled
 from sanic.http import Http
-from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 from sanic.signals import Event
 
-from openai_shim.chat_socket import socket_routes
-from openai_shim.context import App, AppContext, Request, elapsed_ms, finish_headers
-from openai_shim.errors import describe
-from openai_shim.guard import LIVENESS, Preflight, admit
-from openai_shim.log import CLIENT_CLOSED_REQUEST, log_access
-from openai_shim.metrics import Metrics
-from openai_shim.model_routes import model_routes
-from openai_shim.ops import internal_routes, ops_routes
-from openai_shim.replies import json_reply
-from openai_shim.routes import v1_routes
-from openai_shim.token_routes import token_routes
+from openai_shim.chat.route import chat_routes
+from openai_shim.completions.route import completion_routes
+from openai_shim.embeddings.route import embedding_routes
+from openai_shim.http.context import App, GatewayContext, Request, elapsed_ms, finish_headers
+from openai_shim.http.errors import describe
+from openai_shim.http.guard import LIVENESS, Preflight, admit
+from openai_shim.http.log import CLIENT_CLOSED_REQUEST, log_access
+from openai_shim.http.reply import json_reply
+from openai_shim.http.routes import Route, add_route
+from openai_shim.models.route import model_routes
+from openai_shim.ops.health import health_routes
+from openai_shim.ops.internal import internal_routes
+from openai_shim.ops.metrics import Metrics, metrics_routes
+from openai_shim.ops.openapi import openapi_routes
+from openai_shim.responses.route import response_routes
+from openai_shim.tokens.route import token_routes
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +36,40 @@ MAX_DISCARDED_BYTES = 64 * 2**20
 DISCARD_SECONDS = 10.0
 RESPONSE_SECONDS = 3600
 """Between two writes of a reply. A whole chat answer may take this long on a slow machine with a queue."""
-DRAIN_SECONDS = 15.0
-"""What running requests get to finish when the gateway ends; `npu-gateway stop` waits for twice that."""
 
 
-def create_app(context: AppContext) -> App:
+def all_routes(metrics: Metrics) -> tuple[Route, ...]:
+    routes = (
+        *embedding_routes(),
+        *chat_routes(metrics.record_account),
+        *completion_routes(),
+        *response_routes(),
+        *model_routes(),
+        *token_routes(),
+        *health_routes(),
+        *metrics_routes(metrics),
+        *internal_routes(),
+    )
+    return (*routes, *openapi_routes(routes))
+
+
+def create_app(context: GatewayContext) -> App:
     metrics = Metrics(context.engine)
 
-    async def account(request: Request, response: BaseHTTPResponse) -> None:
-        cut_off_after = request.ctx.cut_off_after
-        status = response.status if cut_off_after is None else CLIENT_CLOSED_REQUEST
+    async def record(request: Request, response: BaseHTTPResponse) -> None:
+        status = _status(request, response)
         metrics.record(request, status)
         if request.path != LIVENESS:  # asked every few seconds by whoever watches the gateway
             request_id, elapsed = request.ctx.request_id, elapsed_ms(request.ctx)
-            log_access(request_id, request.method, request.path, status, elapsed, cut_off_after)
+            log_access(request_id, request.method, request.path, status, elapsed, request.ctx.cut_off_after)
 
     app = App("npu-gateway", config=_config(), ctx=context, configure_logging=False)
     app.request_class = Request
-    app.blueprint([v1_routes(), socket_routes(metrics.record_work), model_routes(), token_routes()])
-    app.blueprint([ops_routes(metrics), internal_routes()])
+    for route in all_routes(metrics):
+        add_route(app, route)
     app.add_signal(_admit, Event.HTTP_ROUTING_BEFORE)
     app.add_signal(_listen_on, Event.HTTP_HANDLER_BEFORE)
-    app.add_signal(account, Event.HTTP_LIFECYCLE_RESPONSE)
+    app.add_signal(record, Event.HTTP_LIFECYCLE_RESPONSE)
     app.register_middleware(finish_headers, "response")
     app.exception(Exception)(_failed)
     app.exception(Preflight)(_allowed)
@@ -65,49 +77,9 @@ def create_app(context: AppContext) -> App:
     return app
 
 
-@contextlib.asynccontextmanager
-async def serving(
-    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None
-) -> AsyncGenerator[None]:
-    """Answer what arrives on `listener` for the length of the block, then let running requests finish.
-
-    Until they have, new ones are told to come back later (by the guard), which says more than a closed port.
-    """
-    # As Sanic's own `run` does; without it, every reply has an empty alt-svc header.
-    app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    # Connections may wait in the backlog already: routes must be complete before the first is accepted.
-    server: Any = await app.create_server(
-        sock=listener, ssl=tls, asyncio_server_kwargs={"start_serving": False}
-    )
-    await server.startup()
-    await server.before_start()
-    await server.start_serving()
-    await server.after_start()
-    try:
-        yield
-    finally:
-        app.ctx.closing.set()
-        await _drain(server)
-        await server.before_stop()
-        await server.after_stop()
-
-
-async def _drain(server: Any) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            await _until(lambda: not any(connection.http for connection in server.connections))
-    server.close()  # what is still connected is idle, in the middle of a request, or out of time
-    unfinished = [each for each in tuple(server.connections) if not each.close_if_idle()]
-    if unfinished:
-        logger.warning("%d connections are cut off in a request or its answer", len(unfinished))
-    for connection in unfinished:
-        connection.abort()  # cancels its handler
-    await _until(lambda: not server.connections)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - Sanic tells nobody when a connection becomes idle or ends
-        await asyncio.sleep(0.02)
+def _status(request: Request, response: BaseHTTPResponse) -> int:
+    """A stream that was cut off has sent another one."""
+    return response.status if request.ctx.cut_off_after is None else CLIENT_CLOSED_REQUEST
 
 
 def _config() -> Config:

@@ -14,12 +14,13 @@ from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
 from engine.settings import Settings
 from engine.types import ModelKind
-from openai_shim.app import create_app, serving
-from openai_shim.banner import introduce
-from openai_shim.context import AppContext
-from openai_shim.idle import leaving_when_idle
-from openai_shim.log import log_to_file
-from openai_shim.tls import configured_tls
+from openai_shim.app import create_app
+from openai_shim.http.context import GatewayContext
+from openai_shim.http.log import log_to_file
+from openai_shim.serve.banner import introduce
+from openai_shim.serve.idle import leaving_when_idle
+from openai_shim.serve.server import serving
+from openai_shim.serve.tls import configured_tls
 
 
 @click.command(epilog="Example:  npu-gateway serve --port 8080 --chat phi-3-mini-4k-instruct")
@@ -58,7 +59,7 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
         _check_default(engine, "chat")
         is_open = not keys and not claimed.endpoint.auto_started
         accepted = () if is_open else (*keys, claimed.endpoint.token)
-        context = AppContext(engine, settings, accepted, claimed.endpoint)
+        context = GatewayContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
             async with serving(create_app(context), claimed.socket, tls), _while_wanted(claimed, context):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
@@ -69,7 +70,7 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
                     await introduction
 
 
-def _while_wanted(claimed: Claim, context: AppContext) -> AbstractAsyncContextManager[None]:
+def _while_wanted(claimed: Claim, context: GatewayContext) -> AbstractAsyncContextManager[None]:
     """A gateway that a person started stays until told otherwise."""
     if claimed.endpoint.auto_started:
         return leaving_when_idle(context.engine, context.closing)

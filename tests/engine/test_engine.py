@@ -122,6 +122,12 @@ async def test_chat_knows_the_capital_of_france(engine: Engine) -> None:
     assert completion.finish_reason == "stop"
 
 
+async def test_an_answer_names_the_revision_that_wrote_it(engine: Engine) -> None:
+    completion = await engine.complete(ChatRequest(CAPITAL, sampling=GREEDY))
+
+    assert completion.revision == engine.store.require(completion.model).revision
+
+
 async def test_a_killed_embedding_worker_costs_no_request(mortal: Engine) -> None:
     await mortal.embed(EmbedRequest(("warm",)))
     victim = worker(mortal, "embedding")

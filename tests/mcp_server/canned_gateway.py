@@ -29,8 +29,9 @@ from engine.types import (
     QueueStatus,
     Usage,
 )
-from openai_shim.app import create_app, serving
-from openai_shim.context import AppContext
+from openai_shim.app import create_app
+from openai_shim.http.context import GatewayContext
+from openai_shim.serve.server import serving
 
 EMBEDDER = ModelStatus("canned-embed", "embedding", "ready", "cpu", "r1", None, 512, 4, 1000, 0, 0)
 CHATTER = ModelStatus("canned-chat", "chat", "ready", "cpu", "r1", None, 2048, None, 2000, 0, 0)
@@ -83,7 +84,7 @@ class CannedEngine:
                     raise Overloaded("Too many chats are waiting.", retry_after_seconds=7)
                 case "crash":
                     os._exit(9)
-            yield ChatStarted(CHATTER.id, "cpu")
+            yield ChatStarted(CHATTER.id, "cpu", CHATTER.revision)
             if prompt == "silent":
                 await asyncio.Event().wait()
             if prompt == "breaks off":
@@ -114,7 +115,7 @@ async def main(home: Home, port: int) -> None:
         with (home.run / "starts").open("a") as starts:
             starts.write(f"{claimed.endpoint.instance}\n")
         token = claimed.endpoint.token
-        context = AppContext(
+        context = GatewayContext(
             CannedEngine(), Settings(home), accepted_keys=(token,), endpoint=claimed.endpoint
         )
         async with serving(create_app(context), claimed.socket):

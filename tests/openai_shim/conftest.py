@@ -15,8 +15,9 @@ from sanic import Sanic
 
 from engine.daemon import Endpoint
 from engine.settings import Settings
-from openai_shim.app import create_app, serving
-from openai_shim.context import App, AppContext
+from openai_shim.app import create_app
+from openai_shim.http.context import App, GatewayContext
+from openai_shim.serve.server import serving
 from tests.openai_shim.fakes import FakeEngine, settings
 
 Sanic.test_mode = True  # several apps of one name in one process, one after the other
@@ -27,7 +28,7 @@ class Gateway:
     """One that runs. http: a plain client; openai: the official one, which never tries again by itself."""
 
     engine: FakeEngine
-    context: AppContext
+    context: GatewayContext
     app: App
     port: int
     http: httpx2.AsyncClient
@@ -43,7 +44,7 @@ async def gateway(
     endpoint: Endpoint | None = None,
 ) -> AsyncGenerator[Gateway]:
     engine = engine or FakeEngine()
-    context = AppContext(engine, configured or settings(), accepted_keys, endpoint)
+    context = GatewayContext(engine.as_engine, configured or settings(), accepted_keys, endpoint)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     app = create_app(context)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -36,12 +37,13 @@ EMBEDDER = "tiny-embedder"
 CHATTER = "tiny-chatter"
 DIMENSIONS = 4
 CONTEXT = 512
+REVISION = "0123456789abcdef"
 
 T = TypeVar("T")
 
 
-def settings(**changes: object) -> Settings:
-    return Settings(home=Home(Path("does-not-exist")), **{"embed": EMBEDDER, "chat": CHATTER} | changes)
+def settings(**changes: Any) -> Settings:
+    return replace(Settings(Home(Path("does-not-exist")), embed=EMBEDDER, chat=CHATTER), **changes)
 
 
 class FakeEngine:
@@ -77,6 +79,15 @@ class FakeEngine:
             gate.set()
         self.started, self.ended = asyncio.Event(), asyncio.Event()
 
+    @property
+    def as_engine(self) -> Engine:
+        """It has what the routes ask of one."""
+        return cast(Engine, self)
+
+    @property
+    def chats(self) -> list[ChatRequest]:
+        return [request for request in self.requests if isinstance(request, ChatRequest)]
+
     def default_model(self, kind: ModelKind) -> str:
         return EMBEDDER if kind == "embedding" else CHATTER
 
@@ -108,7 +119,7 @@ class FakeEngine:
             if error and self.pieces_before_error is None:
                 raise error
             self.model(request.model or CHATTER)
-            yield ChatStarted(CHATTER, "cpu")
+            yield ChatStarted(CHATTER, "cpu", REVISION)
             await self.reading.wait()
             for written, piece in enumerate(self.pieces):
                 if error and written == self.pieces_before_error:
@@ -168,7 +179,7 @@ class FakeEngine:
             kind=kind,
             state=state,
             device="cpu" if state == "ready" else None,
-            revision="0123456789abcdef",
+            revision=REVISION,
             detail=None if state == "ready" else self.detail,
             context_tokens=context_tokens,
             dimensions=dimensions,

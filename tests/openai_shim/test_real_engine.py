@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx2
 import pytest
@@ -126,7 +127,7 @@ async def test_strangers_make_no_model_work(
 
 
 async def knock(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
-    address = {"host": http.base_url.host, "port": http.base_url.port}
+    address: dict[str, Any] = {"host": http.base_url.host, "port": http.base_url.port}
     url = f"ws://{headers.get('host', 'localhost')}:{http.base_url.port}/v1/chat/stream"
     origin = headers.get("origin")
     async with connect(url, proxy=None, additional_headers={"origin": origin} if origin else {}, **address):

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import psutil
@@ -55,7 +56,7 @@ async def lines_of(http: httpx2.AsyncClient, all_write: asyncio.Barrier) -> list
     lines: list[str] = []
     async with http.stream("POST", "/v1/chat/completions", json=ENDLESS | {"stream": True}) as reply:
         assert reply.status_code == 200
-        async with aclosing(reply.aiter_lines()) as received:
+        async with aclosing(cast(AsyncGenerator[str], reply.aiter_lines())) as received:
             async for line in received:
                 if not line:
                     continue

@@ -1,0 +1,1 @@
+"""POST /v1/chat/completions, and the same over a WebSocket."""

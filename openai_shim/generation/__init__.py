@@ -1,0 +1,1 @@
+"""What chat, completions and responses share: how text is asked for, streamed and counted."""

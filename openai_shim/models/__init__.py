@@ -1,0 +1,1 @@
+"""GET /v1/models, and what is in memory of them."""

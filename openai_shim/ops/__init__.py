@@ -1,0 +1,1 @@
+"""For who runs the gateway: health, metrics, the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""The gateway as a process: what it shows, how it takes connections and ends."""

@@ -1,0 +1,64 @@
+"""Taking connections, and letting what runs finish when the gateway ends."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
+
+from openai_shim.http.context import App
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 15.0
+"""What running requests get to finish when the gateway ends; `npu-gateway stop` waits for twice that."""
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[None]:
+    """Answer what arrives on `listener` for the length of the block, then let running requests finish.
+
+    Until they have, new ones are told to come back later (by the guard), which says more than a closed port.
+    """
+    # As Sanic's own `run` does; without it, every reply has an empty alt-svc header.
+    app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
+    # Connections may wait in the backlog already: routes must be complete before the first is accepted.
+    server: Any = await app.create_server(
+        sock=listener, ssl=tls, asyncio_server_kwargs={"start_serving": False}
+    )
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    try:
+        yield
+    finally:
+        app.ctx.closing.set()
+        await _drain(server)
+        await server.before_stop()
+        await server.after_stop()
+
+
+async def _drain(server: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await _until(lambda: not any(connection.http for connection in server.connections))
+    server.close()  # what is still connected is idle, in the middle of a request, or out of time
+    unfinished = [each for each in tuple(server.connections) if not each.close_if_idle()]
+    if unfinished:
+        logger.warning("%d connections are cut off in a request or its answer", len(unfinished))
+    for connection in unfinished:
+        connection.abort()  # cancels its handler
+    await _until(lambda: not server.connections)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - Sanic tells nobody when a connection becomes idle or ends
+        await asyncio.sleep(0.02)

@@ -1,0 +1,1 @@
+"""Token ids: /tokenize, /detokenize, and ids where texts are expected."""
