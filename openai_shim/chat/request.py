@@ -38,9 +38,7 @@ class ChatCompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "ChatCompletionRequest":
         if self.tools and self.functions:
-            raise BadParameter(
-                "functions are the older form of tools. Send one of them.", param="functions"
-            )
+            raise BadParameter("functions are the older form of tools. Send one of them.", param="functions")
         if self.top_logprobs and not self.logprobs:
             raise BadParameter("top_logprobs needs logprobs: true.", param="top_logprobs")
         return self

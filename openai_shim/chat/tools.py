@@ -15,7 +15,7 @@ from openai_shim.http.parsing import RequestModel
 
 
 class FunctionDefinition(RequestModel):
-    """strict changes nothing: arguments always match the schema."""
+    """Arguments always match the schema; what a grammar cannot express of it is loosened, unless strict."""
 
     name: Name
     description: str | None = None
@@ -24,7 +24,8 @@ class FunctionDefinition(RequestModel):
 
     def to_engine(self) -> Tool:
         schema = self.parameters or {"type": "object", "properties": {}}
-        return Tool(self.name, self.description or "", json.dumps(schema, ensure_ascii=False))
+        written = json.dumps(schema, ensure_ascii=False)
+        return Tool(self.name, self.description or "", written, strict=bool(self.strict))
 
 
 class ToolDefinition(RequestModel):
@@ -84,9 +85,7 @@ def tool_use(
     offered = tuple(tool.to_engine() for tool in tools)
     only = choice["only"] if isinstance(choice, dict) else None
     if only is not None and only not in {tool.name for tool in offered}:
-        raise BadParameter(
-            f"{choice_field} names {only!r}, which is none of the tools.", param=choice_field
-        )
+        raise BadParameter(f"{choice_field} names {only!r}, which is none of the tools.", param=choice_field)
     if choice == "required" and not offered:
         raise BadParameter(f"{choice_field} is 'required', but there are no tools.", param=choice_field)
     if not offered:

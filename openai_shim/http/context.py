@@ -122,7 +122,7 @@ MAX_LOOSENED = 16
 
 
 def say_loosened(request: Request, loosened: Sequence[str]) -> None:
-    """In the reply's headers and, whole, in the log: what schemas of tools ask for and no grammar can hold."""
+    """In the reply's headers and, whole, in the log: what schemas ask for and no grammar can hold."""
     if not loosened:
         return
     logger.debug("%s: schemas loosened: %s", request.ctx.request_id, "; ".join(map(ascii, loosened)))
