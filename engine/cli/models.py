@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Row:
-    """state "broken": remove it or pull it again; "unfinished": pull it again to go on."""
+    """state "broken": remove it or pull it again; "unfinished": pull it again to go on.
+
+    licence: None for a model that the user imported.
+    """
 
     id: str
     kind: ModelKind | None
@@ -35,6 +38,7 @@ class _Row:
     dimensions: int | None = None
     revision: str | None = None
     source: str | None = None
+    licence: str | None = None
 
 
 @click.command(
@@ -101,6 +105,8 @@ def _table(rows: list[_Row]) -> Table:
 
 
 def _rows(store: ModelStore) -> list[_Row]:
+    kinds = {spec.id: spec.kind for spec in MODELS}
+    licences = {spec.id: spec.licence for spec in MODELS}
     rows = [
         _Row(
             id=model.id,
@@ -111,14 +117,24 @@ def _rows(store: ModelStore) -> list[_Row]:
             dimensions=model.dimensions,
             revision=model.revision,
             source=model.source,
+            licence=licences.get(model.id),
         )
         for model in store.list()
     ]
-    kinds = {spec.id: spec.kind for spec in MODELS}
-    rows += [_Row(left.id, kinds.get(left.id), left.state, left.size_bytes) for left in store.leftovers()]
+    rows += [
+        _Row(left.id, kinds.get(left.id), left.state, left.size_bytes, licence=licences.get(left.id))
+        for left in store.leftovers()
+    ]
     shown = {row.id for row in rows}
     rows += [
-        _Row(spec.id, spec.kind, "not pulled", context_tokens=spec.context_tokens, dimensions=spec.dimensions)
+        _Row(
+            spec.id,
+            spec.kind,
+            "not pulled",
+            context_tokens=spec.context_tokens,
+            dimensions=spec.dimensions,
+            licence=spec.licence,
+        )
         for spec in MODELS
         if spec.id not in shown
     ]

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from engine.doctor.finding import Finding
 from engine.engine import Engine
 from engine.errors import BadInput, ModelNotFound
-from engine.models.registry import MODELS
+from engine.models.registry import is_embedded, is_known
 from engine.models.store import Leftover, ModelStore
 from engine.settings import Home, Settings
 
@@ -97,7 +97,7 @@ def check_choice(store: ModelStore, key: str, model_id: str) -> Finding:
     try:
         store.require(model_id)
     except ModelNotFound as error:
-        if any(spec.id == model_id and spec.embedded for spec in MODELS):
+        if is_embedded(model_id):
             what = f"{model_id} is not here yet; `npu-gateway serve` fetches it."
             return Finding(name, "ok", what, f"Fetch it now: npu-gateway pull {model_id}")
         return Finding(name, "fail", str(error), f"Or choose another {key} in config.toml.")
@@ -137,5 +137,5 @@ def _model(model_id: str) -> str:
 
 
 def _supply(model_id: str) -> str:
-    known = any(spec.id == model_id for spec in MODELS)
+    known = is_known(model_id)
     return f"npu-gateway pull {model_id}" if known else f"npu-gateway import FILE.gguf --id {model_id}"

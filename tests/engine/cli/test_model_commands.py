@@ -42,11 +42,22 @@ def test_list_shows_what_is_installed_and_what_can_be_fetched(
             revision="abc",
             source="wheel:tiny==1.0",
         ),
-        _row(id="phi-3-mini-4k-instruct", kind="chat", state="broken", size_bytes=0),
+        _row(id="phi-3-mini-4k-instruct", kind="chat", state="broken", size_bytes=0, licence="MIT"),
         _row(
-            id="bge-small-en-v1.5", kind="embedding", state="not pulled", context_tokens=512, dimensions=384
+            id="bge-small-en-v1.5",
+            kind="embedding",
+            state="not pulled",
+            context_tokens=512,
+            dimensions=384,
+            licence="MIT",
         ),
-        _row(id="smollm2-135m-instruct", kind="chat", state="not pulled", context_tokens=8192),
+        _row(
+            id="smollm2-135m-instruct",
+            kind="chat",
+            state="not pulled",
+            context_tokens=8192,
+            licence="Apache-2.0",
+        ),
     ]
 
 
@@ -141,5 +152,5 @@ def test_a_file_that_is_no_gguf_is_not_imported(tmp_path: Path) -> None:
 
 
 def _row(**values: object) -> dict[str, object]:
-    empty = dict.fromkeys(("kind", "size_bytes", "context_tokens", "dimensions", "revision", "source"))
-    return empty | values
+    keys = ("kind", "size_bytes", "context_tokens", "dimensions", "revision", "source", "licence")
+    return dict[str, object](dict.fromkeys(keys)) | values
