@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the MCP process reads this module and must not load numpy
 
 Device = Literal["npu", "cpu"]
 ModelKind = Literal["embedding", "chat"]
-ModelState = Literal["not_pulled", "loading", "ready", "failed", "unloaded"]
+ModelState = Literal["loading", "ready", "failed", "unloaded"]
 InputType = Literal["query", "document"]
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]

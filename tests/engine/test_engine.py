@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,46 @@ async def eventually(condition: Callable[[], bool], timeout_seconds: float = 30)
     async with asyncio.timeout(timeout_seconds):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def disk_use(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What this thread, that of the event loop, opens, lists and looks at during the block."""
+    here, looks, watching = threading.get_ident(), list[str](), True
+    stat = os.stat
+
+    def audited(event: str, arguments: tuple[object, ...]) -> None:  # it cannot be taken off again
+        if not watching or threading.get_ident() != here:
+            return
+        if event in ("open", "os.listdir", "os.scandir") and not str(arguments[0]).startswith("/proc/"):
+            looks.append(f"{event} {arguments[0]}")
+
+    def watched(path: str, *arguments: object, **options: object) -> os.stat_result:
+        if threading.get_ident() == here:
+            looks.append(f"os.stat {path}")
+        return stat(path, *arguments, **options)  # type: ignore[arg-type]
+
+    sys.addaudithook(audited)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", watched)
+        yield looks
+    watching = False
+
+
+async def test_models_in_memory_serve_without_a_look_at_the_disk(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve_each_way() -> None:
+        for model in (None, "bge-small-en-v1.5"):
+            await engine.embed(EmbedRequest(("a text",), model))
+        for model in (None, "smollm2-135m-instruct"):
+            await engine.complete(ChatRequest(CAPITAL, model, GREEDY))
+
+    await serve_each_way()
+    with disk_use(monkeypatch) as looks:
+        await serve_each_way()
+
+    assert looks == []
 
 
 async def test_golden_texts_get_their_vectors_and_token_counts(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -10,14 +11,22 @@ from engine.errors import EngineError
 from engine.hosting.hosted import HostedModel
 from engine.hosting.stay import ReportProgress
 from engine.hosting.tally import Tally
+from engine.models.store import InstalledModel
+from engine.types import Device, ModelState
 
 BRIEFLY = 0.001
 
 
 class Model:
-    state = "ready"
+    installed = InstalledModel("m", "chat", Path("m"), "0", 100, None, "gguf:m", 0)
+    state: ModelState = "ready"
     detail = None
-    device = "cpu"
+    device: Device = "cpu"
+    degraded = False
+    preparing = False
+    in_flight = 0
+    npu = None
+    work = None
     context_tokens = 100
 
     async def ready(self) -> None:
@@ -28,18 +37,21 @@ class Model:
 
 
 class Shelf:
-    """Where the models come from. loads: how many came; may_leave: while not set, unloading goes on."""
+    """Where the models come from. loads: how many came; may_come, may_leave: while not set, it goes on."""
 
     def __init__(self) -> None:
         self.loads = 0
         self.error: EngineError | None = None
         self.leaving, self.gone, self.may_leave = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.may_come = asyncio.Event()
         self.may_leave.set()
+        self.may_come.set()
 
     @contextlib.asynccontextmanager
     async def bring_up(self, report: ReportProgress) -> AsyncGenerator[Model]:
         if self.error:
             raise self.error
+        await self.may_come.wait()
         self.loads += 1
         yield Model()
         self.leaving.set()
@@ -68,6 +80,17 @@ async def test_a_model_that_was_loaded_but_never_used_is_unloaded() -> None:
     shelf = Shelf()
     async with hosted(shelf, BRIEFLY) as model:
         model.start()
+        await shelf.gone.wait()
+
+
+async def test_a_model_that_loads_for_longer_than_it_is_kept_is_unloaded_too() -> None:
+    shelf = Shelf()
+    shelf.may_come.clear()
+    async with hosted(shelf, BRIEFLY) as model:
+        model.start()
+        await asyncio.sleep(20 * BRIEFLY)  # its keep-alive passes
+        assert model.state == "loading"
+        shelf.may_come.set()
         await shelf.gone.wait()
 
 
