@@ -18,6 +18,7 @@ from engine.chat.model import ChatModel
 from engine.embedding.model import EmbeddingModel
 from engine.engine import Engine
 from engine.errors import BadInput, ContextTooLong, ModelNotFound, Unavailable, WorkerCrashed
+from engine.models.store import ModelStore
 from engine.settings import Home, Settings
 from engine.types import ChatPiece, ChatRequest, ChatStarted, EmbedRequest, Message, Sampling
 from tests.golden import GOLDEN
@@ -168,7 +169,7 @@ async def test_chat_knows_the_capital_of_france(engine: Engine) -> None:
 async def test_an_answer_names_the_revision_that_wrote_it(engine: Engine) -> None:
     completion = await engine.complete(ChatRequest(CAPITAL, sampling=GREEDY))
 
-    assert completion.revision == engine.store.require(completion.model).revision
+    assert completion.revision == ModelStore(engine.settings.home.models).require(completion.model).revision
 
 
 async def test_a_killed_embedding_worker_costs_no_request(mortal: Engine) -> None:

@@ -124,7 +124,7 @@ async def test_a_conversation_with_calls_is_read_as_it_was_held(running: Gateway
         Message("tool", "2", tool_call_id="call_1"),
     )
     assert asked.tool_use == ToolUse(
-        (Tool("add", "Adds.", '{"type": "object"}'),), "auto", only="add", parallel=False
+        (Tool("add", "Adds.", '{"type": "object"}', strict=True),), "auto", only="add", parallel=False
     )
 
 
