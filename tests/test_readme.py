@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
 
@@ -75,3 +76,27 @@ def test_every_page_that_a_document_links_to_is_there() -> None:
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_path_that_a_document_names_exists(document: str) -> None:
+    text = (PROJECT / document).read_text(encoding="utf-8")
+    named = set(
+        re.findall(r"`((?:engine|openai_shim|mcp_server|tests|docs|benchmarks|scripts)/[\w./]*)`", text)
+    )
+
+    assert [path for path in sorted(named) if not (PROJECT / path).exists()] == []
+    assert len(named) > 10
+
+
+def test_every_room_of_the_layout_exists() -> None:
+    layout = README.split("## Layout")[1].split("```")[1]
+    top, missing = "", []
+    for line in layout.strip().splitlines():
+        name = line.split()[0]
+        top = name if not line.startswith(" ") else top
+        place = PROJECT / (name if name == top else f"{top}{name}")
+        if not place.exists():
+            missing.append(name)
+
+    assert missing == []
