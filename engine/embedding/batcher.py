@@ -43,7 +43,8 @@ WASTED_TOKENS = 16
 MAX_WAITING_TEXTS = 32_768
 """Sixteen requests of the largest size."""
 
-MAX_ATTEMPTS = 2
+MAX_ATTEMPTS = 3
+"""The later ones alone: a text that crashes the worker by itself is told from those that were beside it."""
 
 
 @dataclass(eq=False)
@@ -145,8 +146,8 @@ class Batcher:
     async def embed(self, token_ids: Sequence[NDArray[np.int32]]) -> list[tuple[NDArray[np.float32], Device]]:
         """Per text, in the order given, its vector float32 [dimensions] and the device that computed it.
 
-        Raises Overloaded at once when too many texts wait, and what the CPU raised the second time that a
-        batch failed there.
+        Raises Overloaded at once when too many texts wait, and what the CPU raised the last time that a text
+        failed there.
         """
         if self.waiting and self.waiting + len(token_ids) > MAX_WAITING_TEXTS:
             raise Overloaded(f"{self.waiting} texts wait to be embedded already.", retry_after_seconds=5)
@@ -174,7 +175,7 @@ class Batcher:
         if first is None:
             return []
         low = bisect.bisect_left(self._line, first.order, key=_by_order)
-        low, high = self._grow(low, low + 1, device.longest())
+        low, high = (low, low + 1) if first.attempts else self._grow(low, low + 1, device.longest())
         batch = self._line[low:high]
         if not self._should_take(device, batch):
             return []
@@ -236,8 +237,8 @@ class Batcher:
         )  # fmt: skip
 
     def _failed(self, device: EmbeddingDevice, batch: Sequence[Text], error: EngineError) -> None:
-        """Each text gets another try. One that fails twice on the CPU fails its request. The NPU's failures
-        don't count: after the first one it takes no texts for some minutes.
+        """Each text gets another try, by itself. One that still fails on the CPU fails its request. The NPU's
+        failures don't count: after the first one it takes no texts for some minutes.
         """
         logger.warning("a batch of %d texts failed: %s", len(batch), error)
         self.shares[device.device, bucket(batch[-1].length)].failed_batches += 1
@@ -291,10 +292,12 @@ class Batcher:
         while True:
             count, longest = high - low, line[high - 1].length
             room = (count + 1) * longest <= BATCH_TOKENS
-            if low and room and longest - line[low - 1].length <= WASTED_TOKENS:
+            alone = low and line[low - 1].attempts
+            if low and not alone and room and longest - line[low - 1].length <= WASTED_TOKENS:
                 low -= 1
                 continue
-            longer = line[high].length if high < len(line) else limit + 1
+            usable = high < len(line) and not line[high].attempts
+            longer = line[high].length if usable else limit + 1
             room = (count + 1) * longer <= BATCH_TOKENS
             if longer <= limit and room and count * (longer - longest) <= WASTED_TOKENS:
                 high += 1

@@ -179,14 +179,36 @@ async def test_a_failed_batch_is_tried_once_more() -> None:
         assert await asyncio.wait_for(task, WAIT_SECONDS) == [5.0]
 
 
-async def test_a_batch_that_fails_twice_fails_its_request_with_the_reason() -> None:
+async def test_a_text_that_fails_by_itself_too_fails_its_request_with_the_reason() -> None:
     async with running() as (batcher, device):
         task = asyncio.create_task(embed(batcher, 5))
-        device.release(DeviceFailed("first try"))
-        device.release(DeviceFailed("second try"))
+        for attempt in ("first", "second", "third"):
+            device.release(DeviceFailed(f"{attempt} try"))
 
-        with pytest.raises(DeviceFailed, match="second try"):
+        with pytest.raises(DeviceFailed, match="third try"):
             await asyncio.wait_for(task, WAIT_SECONDS)
+
+
+async def test_the_text_that_makes_a_batch_fail_takes_no_other_request_along() -> None:
+    async with running() as (batcher, device):
+        first = asyncio.create_task(embed(batcher, 5))
+        await device.batch()
+        poison, innocent = (asyncio.create_task(embed(batcher, length)) for length in (7, 8))
+        await settled(batcher, 2)
+        device.release()
+        batches = [await device.batch()]
+        device.release(DeviceFailed("together"))
+        while not (poison.done() and innocent.done()):
+            batch = await device.batch()
+            batches.append(batch)
+            device.release(DeviceFailed("alone") if batch == [7] else None)
+            await asyncio.sleep(0.01)
+
+        assert batches[0] == [7, 8]
+        assert all(len(batch) == 1 for batch in batches[1:])
+        assert await asyncio.gather(first, innocent) == [[5.0], [8.0]]
+        with pytest.raises(DeviceFailed, match="alone"):
+            await poison
 
 
 async def test_a_full_line_refuses_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
