@@ -27,6 +27,7 @@ from engine.chat.runtimes.runtime import Runtime
 from engine.chat.scheduler import Scheduler
 from engine.chat.vocabulary import Vocabulary
 from engine.errors import EngineError
+from engine.models.store import refuse_damaged
 from engine.workers.channel import Channel
 from engine.workers.child import begun, received_by
 from engine.workers.handshake import Ping, Pong
@@ -39,6 +40,7 @@ Inbox = queue.SimpleQueue[Arrival]
 
 def main() -> None:
     with begun(ChatOptions) as (channel, options):
+        refuse_damaged(options.folder)
         runtime = GenaiRuntime(
             options.folder,
             threads=options.threads,

@@ -57,6 +57,7 @@ class ChatModel:
             yield model
         finally:
             await model._worker.stop()
+            model._end_all(f"{installed.id} was taken out of memory; send the request again.")
 
     @property
     def state(self) -> ModelState:
@@ -135,8 +136,9 @@ class ChatModel:
             messages.put_nowait(message)
 
     def _changed(self) -> None:
-        if self._worker.state == "ready":
-            return
+        if self._worker.state != "ready":
+            self._end_all(f"The process that runs {self.installed.id} ended; send the request again.")
+
+    def _end_all(self, why: str) -> None:
         for request_id, messages in self._open.items():
-            lost = WorkerCrashed(f"The process that runs {self.installed.id} ended; send the request again.")
-            messages.put_nowait(Ended(request_id, lost))
+            messages.put_nowait(Ended(request_id, WorkerCrashed(why)))

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from engine.embedding.devices.costs import bucket
 from engine.embedding.devices.device import EmbeddingDevice
-from engine.errors import EngineError, Overloaded
+from engine.errors import EngineError, ModelNotReady, Overloaded
 from engine.types import Device
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ class Batcher:
         self._devices = devices
         self._forced = forced
         self._chat_active = chat_active
+        self._open: set[Request] = set()
         self._line: list[Text] = []
         self._rotation: deque[Request] = deque()
         self._waiting: Counter[int] = Counter()
@@ -137,6 +138,11 @@ class Batcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for request in self._open:
+                if not request.done.done():
+                    request.done.set_exception(
+                        ModelNotReady("The model was taken out of memory.", retry_after_seconds=1)
+                    )
 
     def wake(self) -> None:
         """Something has changed: every free lane looks again whether there is a batch for it."""
@@ -158,10 +164,12 @@ class Batcher:
             request,
             [Text(request, n, ids, (len(ids), next(self._arrivals)), now) for n, ids in enumerate(token_ids)],
         )
+        self._open.add(request)
         try:
             await done
         finally:
             done.cancel()
+            self._open.discard(request)
             self._drop(request)
         return [
             (vector, device)

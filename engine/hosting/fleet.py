@@ -5,17 +5,20 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator
 
 from engine.hosting.hosted import HostedModel
-from engine.hosting.install import VERIFIED_FIRST_BYTES, installed, verified
+from engine.hosting.install import installed, verified
 from engine.hosting.kinds import KINDS, Surroundings
 from engine.hosting.stay import LoadedModel, ReportProgress
 from engine.hosting.tally import Tally
 from engine.models.catalogue import Catalogue
 from engine.models.registry import MODELS, find, is_embedded
-from engine.models.store import InstalledModel, ModelStore
+from engine.models.store import VERIFIED_FIRST_BYTES, InstalledModel, ModelStore
 from engine.settings import Settings
 from engine.types import ModelKind, ModelStatus
 
 PREFERRED_CHAT = "phi-3-mini-4k-instruct"
+
+TROUBLE_SECONDS = 0.5
+"""How soon a model that has got into trouble is looked at."""
 
 
 class Fleet:
@@ -75,16 +78,28 @@ class Fleet:
         found = await installed(self.catalogue, model_id, log_folder=log_folder, report=report)
         try:
             async with asyncio.TaskGroup() as group, KINDS[found.kind](found, self._surroundings) as model:
-                verifying = group.create_task(self._verify_later(found), name=f"verification of {found.id}")
+                verification = group.create_task(
+                    self._verify(found, model), name=f"verification of {found.id}"
+                )
                 yield model
-                verifying.cancel()
+                verification.cancel()
         except* Exception as errors:  # noqa: BLE001 - raised again: the first of the two to fail
             raise errors.exceptions[0] from None
 
-    async def _verify_later(self, model: InstalledModel) -> None:
-        """Large models answer while they are read once more; damage takes them out of memory again."""
-        if model.size_bytes > VERIFIED_FIRST_BYTES:
-            await verified(self.catalogue, model)
+    async def _verify(self, found: InstalledModel, model: LoadedModel) -> None:
+        """Large models are verified while they already answer; each one after trouble, as that may be damage.
+
+        Damage ends the stay of the model, and the next one begins with fetching it again. Small models are
+        verified before: by who opens them, and by their workers each time one starts.
+        Raises ModelSupplyError.
+        """
+        in_doubt = found.size_bytes > VERIFIED_FIRST_BYTES
+        while True:
+            if in_doubt:
+                await verified(self.catalogue, found)
+            was = model.degraded
+            await asyncio.sleep(TROUBLE_SECONDS)
+            in_doubt = model.degraded and not was
 
     def in_memory(self, kind: ModelKind) -> Iterator[LoadedModel]:
         for hosted in self._hosted.values():

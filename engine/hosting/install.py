@@ -12,16 +12,12 @@ from engine.hosting.stay import ReportProgress
 from engine.models.catalogue import Catalogue
 from engine.models.progress import PullOptions, PullProgress
 from engine.models.registry import is_embedded, is_known
-from engine.models.store import InstalledModel
+from engine.models.store import VERIFIED_FIRST_BYTES, InstalledModel
 from engine.workers.exits import in_words
 from engine.workers.handshake import LoadFailed, Ready
 from engine.workers.process import WorkerProcess
 
 logger = logging.getLogger(__name__)
-
-
-VERIFIED_FIRST_BYTES = 256 * 2**20
-"""What SHA-256 reads in well under a second; larger models are verified while they already answer."""
 
 
 async def installed(

@@ -150,8 +150,7 @@ class ModelStore:
         """
         folder = self.require(model_id).folder
         manifest = _read_manifest(folder)
-        files = manifest.files if manifest else ()  # None if it was removed in this moment
-        return tuple(file.name for file in files if sha256(folder / file.name) != file.sha256)
+        return _altered(folder, manifest) if manifest else ()  # None if it was removed in this moment
 
     def verify(self, model_id: str) -> None:
         """Read every byte of the model; what is damaged is put aside, so that it is never used again.
@@ -239,6 +238,26 @@ class ModelStore:
                 f"{home} cannot be removed ({error}). If a gateway uses it, run `npu-gateway stop` first."
             ) from error
         shutil.rmtree(doomed)
+
+
+VERIFIED_FIRST_BYTES = 256 * 2**20
+"""What SHA-256 reads in well under a second; larger models are verified while they already answer."""
+
+
+def refuse_damaged(folder: Path) -> None:
+    """For the process that is about to load this model: whatever damaged it, it must not be served.
+
+    Raises ModelSupplyError.
+    """
+    manifest = _read_manifest(folder)
+    if manifest is None or sum(file.size_bytes for file in manifest.files) > VERIFIED_FIRST_BYTES:
+        return
+    if damaged := _altered(folder, manifest):
+        raise ModelSupplyError(f"{', '.join(damaged)} of {manifest.id} is not what was installed")
+
+
+def _altered(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    return tuple(file.name for file in manifest.files if sha256(folder / file.name) != file.sha256)
 
 
 def revision_of(files: tuple[StoredFile, ...]) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from engine.embedding.batch_messages import BatchDone, BatchFailed, CpuOptions, RunBatch
 from engine.embedding.cpu.embedder import CpuEmbedder
 from engine.embedding.cpu.graph import derived_graph
+from engine.models.store import refuse_damaged
 from engine.workers.channel import Channel
 from engine.workers.child import begun
 from engine.workers.handshake import Ping, Pong, Ready
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     with begun(CpuOptions) as (channel, options):
+        refuse_damaged(options.folder)
         embedder = CpuEmbedder(derived_graph(options.folder), options.threads, options.lanes)
         channel.send(Ready())
         serve(channel, embedder, options.lanes)

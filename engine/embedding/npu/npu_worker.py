@@ -23,6 +23,7 @@ from engine.embedding.npu.contexts import ContextCache
 from engine.embedding.npu.device import Npu, find_npu
 from engine.embedding.npu.embedder import NpuEmbedder
 from engine.embedding.npu.gain import LARGER_BUCKETS, MIN_GAIN, gain
+from engine.models.store import refuse_damaged
 from engine.workers.channel import Channel
 from engine.workers.child import begun
 from engine.workers.handshake import Ping, Pong
@@ -36,6 +37,7 @@ def main() -> None:
         if search.npu is None:
             channel.send(NpuReady(search.status, identity=""))
             return
+        refuse_damaged(options.folder)
         embedder = NpuEmbedder(search.npu, ContextCache(options.contexts, options.folder, search.npu))
         channel.send(NpuReady(search.status, identity_of(search.npu)))
         preparation = threading.Thread(

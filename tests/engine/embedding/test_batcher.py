@@ -13,7 +13,7 @@ from engine.embedding import batcher as batcher_module
 from engine.embedding.batcher import BATCH_TOKENS, Batcher
 from engine.embedding.devices.costs import Cost, CostTable
 from engine.embedding.devices.device import DeviceFailed
-from engine.errors import Overloaded
+from engine.errors import ModelNotReady, Overloaded
 from engine.types import Device
 from engine.workers.supervisor import WorkerUnavailable
 
@@ -168,6 +168,19 @@ async def test_the_texts_of_a_departed_caller_are_not_run() -> None:
         assert await device.batch() == [8]
         device.release()
         assert await asyncio.gather(first, staying) == [[5.0], [8.0]]
+
+
+async def test_whoever_waits_when_the_model_leaves_is_told() -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        async with running() as (batcher, device):
+            runs = asyncio.create_task(embed(batcher, 5))
+            await device.batch()
+            waits = asyncio.create_task(embed(batcher, 6))
+            await settled(batcher, 1)
+
+        for task in (runs, waits):
+            with pytest.raises(ModelNotReady, match="taken out of memory"):
+                await task
 
 
 async def test_a_failed_batch_is_tried_once_more() -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from numpy.typing import NDArray
 
 from engine.engine import Engine
 from engine.errors import Unavailable
-from engine.hosting import fleet, install
+from engine.hosting import fleet
 from engine.models import store as store_module
 from engine.models.pull import import_gguf
 from engine.models.store import ModelStore
@@ -44,6 +46,16 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def embedded(engine: Engine, text: str) -> NDArray[np.float32]:
+    """Asked for as a client does that is told to come again."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                return (await engine.embed(EmbedRequest((text,)))).vectors
+            except Unavailable:
+                await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
 async def test_a_damaged_embedding_model_is_fetched_again_before_any_text_meets_it(
     home: Home, name: str
@@ -51,13 +63,7 @@ async def test_a_damaged_embedding_model_is_fetched_again_before_any_text_meets_
     damage(home.models / BGE / name)
     item = GOLDEN["items"][0]
     async with Engine.start(Settings(home, device="cpu")) as engine:
-        async with asyncio.timeout(120):
-            while True:
-                try:
-                    vectors = (await engine.embed(EmbedRequest((item["text"],)))).vectors
-                    break
-                except Unavailable:
-                    await asyncio.sleep(0.1)
+        vectors = await embedded(engine, item["text"])
 
     assert np.abs(vectors[0][:5] - item["first5"]).max() < 0.005
     assert ModelStore(home.models).altered(BGE) == ()
@@ -77,6 +83,22 @@ async def test_a_damaged_model_of_the_users_own_is_refused_and_says_how_to_get_i
             await engine.complete(HELLO)
 
 
+async def test_damage_that_comes_while_a_model_serves_is_not_loaded_when_its_worker_starts_again(
+    home: Home,
+) -> None:
+    item = GOLDEN["items"][0]
+    async with Engine.start(Settings(home, device="cpu", embedding_cache_mb=0)) as engine:
+        await engine.embed(EmbedRequest(("warm",)))
+        damage(home.models / BGE / "model.onnx")
+        (worker,) = [
+            c for c in psutil.Process().children() if "engine.embedding.cpu.cpu_worker" in c.cmdline()
+        ]
+        worker.kill()
+        vectors = await embedded(engine, item["text"])
+
+    assert np.abs(vectors[0][:5] - item["first5"]).max() < 0.005
+
+
 async def test_a_large_model_that_turns_out_to_be_damaged_is_taken_out_of_memory(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,8 +111,7 @@ async def test_a_large_model_that_turns_out_to_be_damaged_is_taken_out_of_memory
 
     original = ModelStore.verify
     monkeypatch.setattr(store_module.ModelStore, "verify", verify)
-    for module in (install, fleet):  # as if it were too large to be verified first
-        monkeypatch.setattr(module, "VERIFIED_FIRST_BYTES", 0)
+    monkeypatch.setattr(fleet, "VERIFIED_FIRST_BYTES", 0)  # as if it were too large to be verified first
     async with Engine.start(Settings(home, device="cpu")) as engine:
         await engine.complete(HELLO)
         damage(home.models / "smollm2-135m-instruct" / "model.onnx.data")
