@@ -7,7 +7,6 @@ alone and while the chat model decodes, chat alone and while texts are embedded,
 conversation fills the chat model's context, and the resident memory of all processes is added up.
 """
 
-import argparse
 import asyncio
 import os
 import time
@@ -15,8 +14,9 @@ from collections.abc import Sequence
 
 import psutil
 
-from benchmarks.corpora import corpora
-from benchmarks.machine import machine
+from benchmarks.support.arguments import parser
+from benchmarks.support.corpora import corpora
+from benchmarks.support.machine import machine
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import ChatPiece, ChatRequest, EmbedRequest, Message, Sampling
@@ -26,13 +26,11 @@ STORY = "Tell me a very long story about a fox, a lake and a lighthouse."
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--chat", default="smollm2-135m-instruct")
-    parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parser("both_models", __doc__)
+    options.add_argument("--chat", default="smollm2-135m-instruct")
+    options.add_argument("--seconds", type=float, default=15)
+    options.add_argument("--repeats", type=int, default=3)
+    arguments = options.parse_args()
     settings = Settings.load(chat=arguments.chat, device="cpu", embedding_cache_mb=0)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # so that each worker starts with one thread

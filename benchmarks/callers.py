@@ -1,12 +1,11 @@
 """Many callers of the engine at once against one in a loop, and its memory over many texts.
 
     npu-gateway pull bge-small-en-v1.5
-    python benchmarks/callers.py [--callers 64] [--texts 100000]
+    python -m benchmarks.callers [--callers 64] [--texts 100000]
 
 Runs the engine in this process, with its workers, on the CPU and without the cache of vectors.
 """
 
-import argparse
 import asyncio
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 
+from benchmarks.support.arguments import parser
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import EmbedRequest
@@ -23,11 +23,11 @@ TEXTS_PER_REQUEST = 2000
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=20, help="of each caller")
-    parser.add_argument("--texts", type=int, default=100_000, help="for the memory")
-    arguments = parser.parse_args()
+    options = parser("callers", __doc__)
+    options.add_argument("--callers", type=int, default=64)
+    options.add_argument("--requests", type=int, default=20, help="of each caller")
+    options.add_argument("--texts", type=int, default=100_000, help="for the memory")
+    arguments = options.parse_args()
     settings = replace(Settings.load(), device="cpu", embedding_cache_mb=0)
     async with Engine.start(settings) as engine:
         while engine.preparing():

@@ -9,7 +9,6 @@ the repeats counts. All answer greedily and past the end of the answer. The tabl
 benchmarks/results/chat-NAME-DATE.md.
 """
 
-import argparse
 import asyncio
 import contextlib
 import datetime
@@ -18,12 +17,14 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.llama_cpp import LlamaCppProcess, Stream, requantised
-from benchmarks.machine import machine
+from benchmarks.peers.llama_cpp import CONTEXT_TOKENS, LlamaCppProcess, Stream, requantised
+from benchmarks.support.arguments import parser
+from benchmarks.support.machine import machine
 from engine.bench.docstrings import docstrings
 from engine.chat.model import ChatModel
 from engine.chat.prompt import PromptEncoder
@@ -94,7 +95,7 @@ async def contenders(folder: Path, gguf: Path, threads: int) -> AsyncGenerator[d
         }
         yield {
             **{name: NpuGateway(model, chat.end_tokens) for name, model in ours.items()},
-            "llama.cpp": LlamaCpp(llama_cpp, encoder.encode),
+            "llama.cpp": LlamaCpp(llama_cpp, partial(encoder.encode, context_tokens=CONTEXT_TOKENS)),
         }
 
 
@@ -213,18 +214,16 @@ def _row(what: str, best: dict[str, Measures]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("gguf", type=Path)
-    parser.add_argument("--prompt-words", type=int, default=330)
-    parser.add_argument("--history-words", type=int, default=950)
-    parser.add_argument("--answer-tokens", type=int, default=128)
-    parser.add_argument("--stream-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=2)
-    arguments = parser.parse_args()
+    options = parser("chat", __doc__)
+    options.add_argument("name")
+    options.add_argument("folder", type=Path)
+    options.add_argument("gguf", type=Path)
+    options.add_argument("--prompt-words", type=int, default=330)
+    options.add_argument("--history-words", type=int, default=950)
+    options.add_argument("--answer-tokens", type=int, default=128)
+    options.add_argument("--stream-tokens", type=int, default=64)
+    options.add_argument("--repeats", type=int, default=2)
+    arguments = options.parse_args()
     sizes = Sizes(
         arguments.prompt_words, arguments.history_words, arguments.answer_tokens, arguments.stream_tokens
     )
@@ -242,8 +241,8 @@ async def run(name: str, folder: Path, gguf: Path, sizes: Sizes, repeats: int) -
         (folder / "tokenizer.json").read_text(encoding="utf-8"), chat_format(folder).template
     )
     lengths = {
-        "prompt": len(encoder.encode(Prompts(0).ask(sizes.prompt_words))),
-        "history": len(encoder.encode(Prompts(0).ask(sizes.history_words))),
+        "prompt": len(encoder.encode(Prompts(0).ask(sizes.prompt_words), CONTEXT_TOKENS)),
+        "history": len(encoder.encode(Prompts(0).ask(sizes.history_words), CONTEXT_TOKENS)),
     }
     return report(name, best, lengths, sizes)
 

@@ -1,14 +1,13 @@
 """Many clients at once, in waves: does each get the right answer or a 429, and does the memory come back?
 
     npu-gateway serve &     # with embedding_cache_mb = 0 in config.toml, or texts are embedded only once
-    python benchmarks/crowd.py [--url URL] [--clients 200] [--waves 5]
+    python -m benchmarks.crowd [--url URL] [--clients 200] [--waves 5]
 
 Three of four clients chat (one of them streams), one embeds. Right is what the same request gets
 when it is alone: the same text at temperature 0, the same vector but for rounding. Exit status 1 if a client
 got anything else, or a 429 without Retry-After.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -19,6 +18,8 @@ from typing import Any
 
 import httpx2
 import numpy as np
+
+from benchmarks.support.arguments import parser
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -32,12 +33,12 @@ SECONDS = 300
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--waves", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=16, help="of each answer")
-    arguments = parser.parse_args()
+    options = parser("crowd", __doc__)
+    options.add_argument("--url", default="http://127.0.0.1:8000")
+    options.add_argument("--clients", type=int, default=200)
+    options.add_argument("--waves", type=int, default=5)
+    options.add_argument("--tokens", type=int, default=16, help="of each answer")
+    arguments = options.parse_args()
     token = os.environ.get("NPU_GATEWAY_TOKEN", "unused")
     async with httpx2.AsyncClient(
         base_url=arguments.url,

@@ -8,7 +8,6 @@ whatever else the machine does hurts all alike; the best of the repeats counts. 
 written to benchmarks/results/embeddings-DATE.md.
 """
 
-import argparse
 import datetime
 import multiprocessing
 import statistics
@@ -24,24 +23,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks import contenders
-from benchmarks.contenders import Embed, Vectors
-from benchmarks.corpora import Corpora, corpora
-from benchmarks.float32_model import write_hub_folder
-from benchmarks.machine import machine
+from benchmarks.peers import encoders
+from benchmarks.peers.encoders import Embed, Vectors
+from benchmarks.peers.float32_model import write_hub_folder
+from benchmarks.support.arguments import parser
+from benchmarks.support.corpora import Corpora, corpora
+from benchmarks.support.machine import machine
 from engine.embedding.tokenizer import TextTokenizer
 from engine.hardware import physical_cores
 from engine.settings import Home
 
 REFERENCE = "onnxruntime float32, sorted"
 CONTENDERS: dict[str, Callable[[Path, Path, int], Embed]] = {
-    "npu-gateway": contenders.npu_gateway,
-    "fastembed": contenders.fastembed,
-    "sentence-transformers float32": contenders.sentence_transformers_float32,
-    "sentence-transformers bfloat16": contenders.sentence_transformers_bfloat16,
-    "torch bfloat16, sorted": contenders.torch_bfloat16,
-    REFERENCE: contenders.onnxruntime_float32,
-    "onnxruntime int8 (the wheel's graph), sorted": contenders.onnxruntime_int8,
+    "npu-gateway": encoders.npu_gateway,
+    "fastembed": encoders.fastembed,
+    "sentence-transformers float32": encoders.sentence_transformers_float32,
+    "sentence-transformers bfloat16": encoders.sentence_transformers_bfloat16,
+    "torch bfloat16, sorted": encoders.torch_bfloat16,
+    REFERENCE: encoders.onnxruntime_float32,
+    "onnxruntime int8 (the wheel's graph), sorted": encoders.onnxruntime_int8,
 }
 PACKAGES = ("onnxruntime", "tokenizers", "fastembed", "sentence-transformers", "torch")
 SINGLE_TEXTS = 60
@@ -170,16 +170,14 @@ def _row(name: str, result: Measured, reference: Measured, tokens: dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model-folder", type=Path, default=Home.locate().models / "bge-small-en-v1.5")
-    parser.add_argument("--short", type=int, default=2048)
-    parser.add_argument("--mixed", type=int, default=1024)
-    parser.add_argument("--long", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=physical_cores())
-    arguments = parser.parse_args()
+    options = parser("embeddings", __doc__)
+    options.add_argument("--model-folder", type=Path, default=Home.locate().models / "bge-small-en-v1.5")
+    options.add_argument("--short", type=int, default=2048)
+    options.add_argument("--mixed", type=int, default=1024)
+    options.add_argument("--long", type=int, default=128)
+    options.add_argument("--repeats", type=int, default=2)
+    options.add_argument("--threads", type=int, default=physical_cores())
+    arguments = options.parse_args()
     texts = corpora(short=arguments.short, mixed=arguments.mixed, long=arguments.long)
     with tempfile.TemporaryDirectory() as hub_folder:
         write_hub_folder(arguments.model_folder, Path(hub_folder))

@@ -26,9 +26,10 @@ import numpy as np
 import onnxruntime_genai as og
 import psutil
 
-from benchmarks.corpora import corpora
-from benchmarks.int8_kv_model import SLICE, Floats, Scheme, Tokens, calibrate, slices, write_variant
-from benchmarks.int8_kv_quality import Agreement, compare
+from benchmarks.support.arguments import parser
+from benchmarks.support.corpora import corpora
+from benchmarks.support.int8_kv_model import SLICE, Floats, Scheme, Tokens, calibrate, slices, write_variant
+from benchmarks.support.int8_kv_quality import Agreement, compare
 from engine.hardware import physical_cores
 
 TEXT_TOKENS = 2000
@@ -215,13 +216,11 @@ def _as_prompt(tokenizer: Any, message: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", type=Path)
-    parser.add_argument("scratch", type=Path)
-    parser.add_argument("--speed-only", action="store_true")
-    arguments = parser.parse_args()
+    options = parser("kv_cache_int8", __doc__)
+    options.add_argument("model", type=Path)
+    options.add_argument("scratch", type=Path)
+    options.add_argument("--speed-only", action="store_true")
+    arguments = options.parse_args()
 
     known, unknown = texts(arguments.model)
     schemes = SPEED_SCHEMES if arguments.speed_only else SCHEMES

@@ -6,7 +6,6 @@ writes FOLDER/phi3-random.gguf (Q4_0, 2.0 GiB), imports it as `npu-gateway impor
 (2.6 GiB), which talks gibberish, in FOLDER/model. It takes 3 GiB of memory and some minutes.
 """
 
-import argparse
 import itertools
 import string
 import time
@@ -18,6 +17,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
+from benchmarks.support.arguments import parser
 from engine.models.decoders.convert import convert
 from engine.models.decoders.graph import MODEL_FILE
 from engine.models.progress import silent
@@ -139,11 +139,9 @@ def _pieces() -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder
+    options = parser("phi3_random", __doc__)
+    options.add_argument("folder", type=Path)
+    folder: Path = options.parse_args().folder
     model = folder / "model"
     model.mkdir(parents=True, exist_ok=True)
 

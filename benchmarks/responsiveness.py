@@ -1,13 +1,12 @@
 """How fast the gateway answers /healthz while a chat prompt of 1,000 tokens is being read.
 
     npu-gateway serve &
-    python benchmarks/responsiveness.py [--url URL] [--model ID] [--prompts 10]
+    python -m benchmarks.responsiveness [--url URL] [--model ID] [--prompts 10]
 
 Each prompt begins differently, so that no remembered prefix shortens the reading. Prints the quiet latency
 and the one during prefill, in milliseconds.
 """
 
-import argparse
 import asyncio
 import os
 import time
@@ -15,15 +14,17 @@ import uuid
 
 import httpx2
 
+from benchmarks.support.arguments import parser
+
 WORDS = "the quick brown fox jumps over the lazy dog and runs away from it "
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--prompts", type=int, default=10)
-    arguments = parser.parse_args()
+    options = parser("responsiveness", __doc__)
+    options.add_argument("--url", default="http://127.0.0.1:8000")
+    options.add_argument("--model", default="smollm2-135m-instruct")
+    options.add_argument("--prompts", type=int, default=10)
+    arguments = options.parse_args()
     token = os.environ.get("NPU_GATEWAY_TOKEN", "unused")
     async with httpx2.AsyncClient(
         base_url=arguments.url, timeout=300, trust_env=False, headers={"Authorization": f"Bearer {token}"}

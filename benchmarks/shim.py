@@ -1,25 +1,25 @@
 """What the HTTP shim costs: embeddings over HTTP against the engine called directly, in one run, by turns.
 
     npu-gateway serve &
-    python benchmarks/shim.py [--url URL] [--callers 64] [--rounds 5]
+    python -m benchmarks.shim [--url URL] [--callers 64] [--rounds 5]
 
 This process runs an engine of its own for the direct calls, and loads the gateway with bare sockets and
 requests made beforehand: on a machine of two cores every cycle of the load is taken from the gateway. Every
 text is new, so that no cache of vectors answers. Vectors are asked for in base64, as OpenAI's clients do.
 """
 
-import argparse
 import asyncio
 import json
 import os
 import statistics
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from benchmarks.support.arguments import parser
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import EmbedRequest
@@ -29,12 +29,12 @@ Call = Callable[[tuple[str, ...]], Awaitable[None]]
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=20, help="of each caller, in each round")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    options = parser("shim", __doc__)
+    options.add_argument("--url", default="http://127.0.0.1:8000")
+    options.add_argument("--callers", type=int, default=64)
+    options.add_argument("--requests", type=int, default=20, help="of each caller, in each round")
+    options.add_argument("--rounds", type=int, default=5)
+    arguments = options.parse_args()
     async with AsyncExitStack() as open_:
         engine = await open_.enter_async_context(Engine.start(Settings.load()))
         while engine.preparing():
@@ -69,7 +69,7 @@ class Round:
 
 
 async def by_turns(
-    rounds: int, engine: list[Call], shim: list[Call], requests: int, texts: int
+    rounds: int, engine: Sequence[Call], shim: Sequence[Call], requests: int, texts: int
 ) -> tuple[list[Round], list[Round]]:
     """Of each side; what else the machine does meets both."""
     sides: tuple[list[Round], list[Round]] = ([], [])
@@ -79,7 +79,7 @@ async def by_turns(
     return sides
 
 
-async def timed(callers: list[Call], requests: int, texts: int) -> Round:
+async def timed(callers: Sequence[Call], requests: int, texts: int) -> Round:
     seconds: list[float] = []
 
     async def repeat(call: Call) -> None:

@@ -53,7 +53,7 @@ async def test_the_mcp_configuration_gives_an_agent_three_tools(gateway_home: Ho
 
 
 def test_every_command_it_names_exists() -> None:
-    named = set()
+    named: set[str] = set()
     for row in re.findall(r"^\| (`npu-gateway .*?) \|", README, flags=re.MULTILINE):
         named.update(words.split()[0] for words in re.findall(r"`(?:npu-gateway )?([a-z]+[^`]*)`", row))
 

@@ -201,10 +201,7 @@ def _client(endpoint: "Endpoint") -> "GatewayClient":
     """A client of this gateway that starts no other."""
     from engine.remote.client import GatewayClient
 
-    async def known() -> "Endpoint":
-        return endpoint
-
-    return GatewayClient(known)
+    return GatewayClient.of(endpoint)
 
 
 def _print_status(endpoint: "Endpoint", health: "Health") -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -18,9 +18,6 @@ from engine.models.registry import MODELS, find
 from engine.models.store import InstalledModel, ModelStore
 from engine.settings import Home
 from engine.types import ModelKind, ModelState
-
-if TYPE_CHECKING:
-    from engine.daemon import Endpoint
 
 
 @dataclass(frozen=True)
@@ -157,11 +154,7 @@ async def _states() -> dict[str, ModelState]:
     endpoint = await find_gateway(Home.locate())
     if endpoint is None:
         return {}
-
-    async def known() -> "Endpoint":
-        return endpoint
-
-    async with GatewayClient(known) as gateway:
+    async with GatewayClient.of(endpoint) as gateway:
         return {model.id: model.state for model in (await gateway.health()).models}
 
 

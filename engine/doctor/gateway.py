@@ -84,11 +84,8 @@ def gateway(settings: Settings) -> Sequence[Finding]:
 
 
 async def _health(endpoint: Endpoint) -> Health | str:
-    async def known() -> Endpoint:
-        return endpoint
-
     try:
-        async with GatewayClient(known) as client:
+        async with GatewayClient.of(endpoint) as client:
             return await client.health()
     except EngineError as error:
         return str(error)

@@ -83,6 +83,15 @@ class GatewayClient:
         self._tls = gateway_tls()
         self._http = loopback_http(EMBED_SECONDS, self._tls)
 
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Self:
+        """A client of this gateway alone: when it went away, no other is looked for."""
+
+        async def known() -> Endpoint:
+            return endpoint
+
+        return cls(known)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -81,7 +81,7 @@ def node(pytestconfig: pytest.Config) -> Node:
     if program is None or npm is None:
         pytest.skip("Node.js is not installed")
     folder = pytestconfig.cache.mkdir("openai-node")
-    command = [npm, "install", "--prefix", folder, "--no-audit", "--no-fund", "openai"]
+    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "openai"]
     fetched = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
     if fetched.returncode:
         pytest.skip(f"npm cannot fetch the client: {fetched.stderr.strip()[-200:]}")

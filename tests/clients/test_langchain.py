@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tests.clients.conftest import CAPITAL, CHAT, EMBED, TEXTS, Address
@@ -6,7 +8,7 @@ langchain_openai = pytest.importorskip("langchain_openai")
 
 
 @pytest.fixture
-def chat(address: Address):
+def chat(address: Address) -> Any:
     return langchain_openai.ChatOpenAI(
         model=CHAT, base_url=address.base_url, api_key="none", temperature=0, max_tokens=40
     )
@@ -23,7 +25,7 @@ def test_its_embeddings_with_defaults_are_those_of_the_texts(
     assert vectors == [pytest.approx(v, abs=1e-5) for v in address.vectors]
 
 
-def test_it_answers_whole_and_streamed(chat) -> None:
+def test_it_answers_whole_and_streamed(chat: Any) -> None:
     whole = chat.invoke(CAPITAL)
     streamed = "".join(piece.content for piece in chat.stream(CAPITAL))
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,23 +12,24 @@ ASK = {"model": CHAT, "messages": [{"role": "user", "content": CAPITAL}], "tempe
 
 
 @pytest.fixture(scope="module")
-def seen(address: Address, node: Node) -> dict[str, object]:
+def seen(address: Address, node: Node) -> dict[str, Any]:
     """What the script beside this file prints."""
     asked = json.dumps({"embed": EMBED, "texts": TEXTS, "chat": ASK})
-    return json.loads(node.printed(Path(__file__).with_name("openai_node.mjs"), address, asked))
+    printed = node.printed(Path(__file__).with_name("openai_node.mjs"), address, asked)
+    return dict(json.loads(printed))
 
 
-def test_its_vectors_are_those_of_plain_http(seen: dict[str, object], address: Address) -> None:
+def test_its_vectors_are_those_of_plain_http(seen: dict[str, Any], address: Address) -> None:
     """It asks for base64 unasked, and would read every other reply as 96 zeros, without an error."""
     assert seen["vectors"] == [pytest.approx(vector, abs=1e-6) for vector in address.vectors]
 
 
-def test_it_gets_the_same_answer_whole_and_streamed(seen: dict[str, object]) -> None:
+def test_it_gets_the_same_answer_whole_and_streamed(seen: dict[str, Any]) -> None:
     assert "Paris" in seen["whole"]
     assert seen["streamed"] == seen["whole"]
 
 
-def test_it_raises_its_own_errors(seen: dict[str, object]) -> None:
+def test_it_raises_its_own_errors(seen: dict[str, Any]) -> None:
     assert seen["refused"] == {
         "name": "NotFoundError",
         "code": "model_not_found",

@@ -1,10 +1,19 @@
+from collections.abc import Iterator
+from typing import Any
+
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 from tests.clients.conftest import CAPITAL, CHAT, EMBED, TEXTS, Address
 
-ASK = {"model": CHAT, "messages": [{"role": "user", "content": CAPITAL}], "temperature": 0, "max_tokens": 40}
+ASK: dict[str, Any] = {
+    "model": CHAT,
+    "messages": [{"role": "user", "content": CAPITAL}],
+    "temperature": 0,
+    "max_tokens": 40,
+}
 
 
 class City(BaseModel):
@@ -12,7 +21,7 @@ class City(BaseModel):
 
 
 @pytest.fixture
-def client(address: Address) -> openai.OpenAI:
+def client(address: Address) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=address.base_url, api_key="none", timeout=120) as client:
         yield client
 
@@ -41,12 +50,13 @@ def test_its_streaming_helper_follows_the_answer(client: openai.OpenAI) -> None:
         final = stream.get_final_completion()
 
     assert {"chunk", "content.delta", "content.done"} <= kinds
-    assert "Paris" in final.choices[0].message.content
+    assert "Paris" in (final.choices[0].message.content or "")
+    assert final.usage
     assert final.usage.completion_tokens > 0
 
 
 def test_parse_fills_a_model_class(client: openai.OpenAI) -> None:
-    question = [{"role": "user", "content": f"{CAPITAL} Answer in JSON."}]
+    question: list[ChatCompletionMessageParam] = [{"role": "user", "content": f"{CAPITAL} Answer in JSON."}]
     answer = client.chat.completions.parse(
         model=CHAT, messages=question, response_format=City, temperature=0, max_tokens=60
     )
@@ -66,7 +76,7 @@ def test_it_raises_its_own_errors(client: openai.OpenAI) -> None:
 
 
 def test_it_gets_the_same_response_whole_and_streamed(client: openai.OpenAI) -> None:
-    asked = {"model": CHAT, "input": CAPITAL, "temperature": 0, "max_output_tokens": 40}
+    asked: dict[str, Any] = {"model": CHAT, "input": CAPITAL, "temperature": 0, "max_output_tokens": 40}
     whole = client.responses.create(**asked)
     *_, last = client.responses.create(**asked, stream=True)
 

@@ -20,7 +20,7 @@ from engine.engine import Engine
 from engine.errors import BadInput, ContextTooLong, ModelNotFound, Unavailable, WorkerCrashed
 from engine.models.store import ModelStore
 from engine.settings import Home, Settings
-from engine.types import ChatPiece, ChatRequest, ChatStarted, EmbedRequest, Message, Sampling
+from engine.types import ChatPiece, ChatRequest, ChatStarted, EmbedRequest, Message, ModelState, Sampling
 from tests.golden import GOLDEN
 
 CAPITAL = (Message("user", "What is the capital of France?"),)
@@ -201,12 +201,14 @@ async def test_a_worker_that_keeps_crashing_says_so_and_is_back_when_it_no_longe
     mortal: Engine,
 ) -> None:
     await mortal.embed(EmbedRequest(("warm",)))
-    for crash in range(2):
-        await eventually(lambda: mortal.model("bge-small-en-v1.5").state == "ready")
+
+    async def becomes(state: ModelState) -> None:
+        await eventually(lambda: mortal.model("bge-small-en-v1.5").state == state)
+
+    for after_crash in ("loading", "failed"):
+        await becomes("ready")
         worker(mortal, "embedding").kill()
-        await eventually(
-            lambda crash=crash: mortal.model("bge-small-en-v1.5").state == ("loading", "failed")[crash]
-        )
+        await becomes(after_crash)
 
     assert mortal.health().status == "degraded"
     with pytest.raises(Unavailable, match=r"ended with .*is tried again by itself.*`npu-gateway load`"):

@@ -7,10 +7,12 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
+from typing import cast
 
 import numpy as np
 
 from engine.daemon import claim
+from engine.engine import Engine
 from engine.errors import GatewayRunning, ModelNotFound, Overloaded, WorkerCrashed
 from engine.settings import Home, Settings
 from engine.types import (
@@ -116,7 +118,7 @@ async def main(home: Home, port: int) -> None:
             starts.write(f"{claimed.endpoint.instance}\n")
         token = claimed.endpoint.token
         context = GatewayContext(
-            CannedEngine(), Settings(home), accepted_keys=(token,), endpoint=claimed.endpoint
+            cast(Engine, CannedEngine()), Settings(home), accepted_keys=(token,), endpoint=claimed.endpoint
         )
         async with serving(create_app(context), claimed.socket):
             await context.closing.wait()

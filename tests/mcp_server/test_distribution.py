@@ -22,7 +22,7 @@ def read(name: str) -> Any:
     return json.loads((ROOT / name).read_text(encoding="utf-8"))
 
 
-def test_all_files_carry_the_version_of_the_project():
+def test_all_files_carry_the_version_of_the_project() -> None:
     """An MCP client that installs one version and attaches to another is hard to understand."""
     server, bundle = read("server.json"), read("manifest.json")
 
@@ -35,7 +35,7 @@ def test_all_files_carry_the_version_of_the_project():
     } == {PROJECT["version"]}
 
 
-def test_both_start_the_command_that_the_package_installs():
+def test_both_start_the_command_that_the_package_installs() -> None:
     server, bundle = read("server.json"), read("manifest.json")
     (package,) = server["packages"]
 
@@ -46,13 +46,13 @@ def test_both_start_the_command_that_the_package_installs():
     assert (ROOT / bundle["server"]["entry_point"]).is_file()
 
 
-def test_the_bundle_lists_the_tools_there_are():
+def test_the_bundle_lists_the_tools_there_are() -> None:
     tools = json.loads(GOLDEN_TOOLS.read_text(encoding="utf-8"))
 
     assert [tool["name"] for tool in read("manifest.json")["tools"]] == [tool["name"] for tool in tools]
 
 
-def test_the_registry_accepts_server_json():
+def test_the_registry_accepts_server_json() -> None:
     """The schema that the file names; it is not ours to copy, so it is fetched."""
     server = read("server.json")
     try:
@@ -63,7 +63,7 @@ def test_the_registry_accepts_server_json():
     jsonschema.validate(server, schema)
 
 
-def test_the_registry_accepts_the_words_that_are_likely_to_change():
+def test_the_registry_accepts_the_words_that_are_likely_to_change() -> None:
     """Without the network: the limits of schema 2025-12-11, and of the registry's own check of the name."""
     server = read("server.json")
 
@@ -74,19 +74,19 @@ def test_the_registry_accepts_the_words_that_are_likely_to_change():
     assert 1 <= len(server["title"]) <= 100
 
 
-def test_the_readme_proves_to_the_registry_whose_package_it_is():
+def test_the_readme_proves_to_the_registry_whose_package_it_is() -> None:
     """The registry looks for this line in the README as PyPI shows it."""
     readme = (ROOT / PROJECT["readme"]).read_text(encoding="utf-8")
 
     assert re.findall(r"<!-- mcp-name: (\S+) -->", readme) == [read("server.json")["name"]]
 
 
-def test_the_bundle_fits_its_schema():
+def test_the_bundle_fits_its_schema() -> None:
     bundle = read("manifest.json")
     schema = f"schemas/mcpb-manifest-v{bundle['manifest_version']}.schema.json"
 
     jsonschema.validate(bundle, json.loads(installed("@anthropic-ai/mcpb", schema).read_text("utf-8")))
 
 
-def test_the_bundle_asks_for_the_python_that_the_project_asks_for():
+def test_the_bundle_asks_for_the_python_that_the_project_asks_for() -> None:
     assert read("manifest.json")["compatibility"]["runtimes"]["python"] == PROJECT["requires-python"]

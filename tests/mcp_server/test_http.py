@@ -55,7 +55,7 @@ async def client(served: Served, token: str, mode: Any = "auto") -> AsyncIterato
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_official_client_gets_results_in_both_eras(served: Served, mode: Any):
+async def test_the_official_client_gets_results_in_both_eras(served: Served, mode: Any) -> None:
     async with client(served, served.gateway.token, mode) as connected:
         names = [tool.name for tool in (await connected.list_tools()).tools]
         completed = await connected.call_tool("complete", {"prompt": "hello"})
@@ -65,14 +65,14 @@ async def test_the_official_client_gets_results_in_both_eras(served: Served, mod
 
 
 @pytest.mark.parametrize("key", [API_KEY, OTHER_KEY])
-async def test_the_keys_of_the_configuration_open_it_too(served: Served, key: str):
+async def test_the_keys_of_the_configuration_open_it_too(served: Served, key: str) -> None:
     async with client(served, key) as connected:
         health = await connected.call_tool("health", {})
 
     assert health.structured_content["status"] == "ok"
 
 
-async def test_a_cancelled_call_ends_the_generation_in_the_gateway(served: Served):
+async def test_a_cancelled_call_ends_the_generation_in_the_gateway(served: Served) -> None:
     async with client(served, API_KEY) as connected:
         call = asyncio.create_task(connected.call_tool("complete", {"prompt": "endless"}))
         await until_chats(served.gateway, 1)
@@ -84,14 +84,14 @@ async def test_a_cancelled_call_ends_the_generation_in_the_gateway(served: Serve
 @pytest.mark.parametrize(
     "value", [None, "", "Bearer", "Bearer wrong", f"Basic {API_KEY}", f"Bearer {API_KEY}x"]
 )
-async def test_without_a_token_nobody_gets_in(served: Served, value: str | None):
+async def test_without_a_token_nobody_gets_in(served: Served, value: str | None) -> None:
     reply = await served.post(**({} if value is None else {"authorization": value}))
 
     assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
     assert "npu-gateway token" in reply.text
 
 
-async def test_white_space_at_the_end_of_a_header_is_no_part_of_it(served: Served):
+async def test_white_space_at_the_end_of_a_header_is_no_part_of_it(served: Served) -> None:
     """RFC 9110, section 5.5; not every parser takes it off, and clients of httpx refuse to send it."""
     address = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -110,14 +110,14 @@ async def test_white_space_at_the_end_of_a_header_is_no_part_of_it(served: Serve
 )
 async def test_web_pages_are_kept_out_even_with_the_token(
     served: Served, header: str, value: str, status: int
-):
+) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     reply = await served.post(**{"authorization": f"Bearer {API_KEY}", header: value}, **accept)
 
     assert reply.status_code == status
 
 
-def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory):
+def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -33,7 +33,7 @@ async def url(suite: Sequence[str], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 async def test_the_conformance_suite_finds_nothing_unexpected(
     suite: Sequence[str], url: str, revision: str, tmp_path: Path
-):
+) -> None:
     """Both eras. What is expected, and why: conformance/expected-failures-REVISION.yml."""
     baseline = CONFORMANCE / f"expected-failures-{revision}.yml"
     arguments = ("--suite", "all", "--spec-version", revision, "--expected-failures", str(baseline))
@@ -47,7 +47,7 @@ async def test_the_conformance_suite_finds_nothing_unexpected(
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_the_inspector_finds_no_schema_that_some_client_refuses(
     home: Home, era: str, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("MCP_CATALOG_PATH", str(home.root / "catalog.json"))  # else it makes one in the user's
     inspector = tool("@modelcontextprotocol/inspector", "clients/launcher/build/index.js")
     options = ("--cli", "--protocol-era", era, "-q", "-e", f"NPU_GATEWAY_HOME={home.root}")

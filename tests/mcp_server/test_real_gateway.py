@@ -39,7 +39,7 @@ async def own_home(models_home: Home, tmp_path: Path) -> AsyncIterator[Home]:
     await stop(home)
 
 
-async def test_each_tool_gives_real_results(gateway_home: Home):
+async def test_each_tool_gives_real_results(gateway_home: Home) -> None:
     async with Client(server(gateway_home)) as client:
         embedded = await client.call_tool(
             "embed", {"texts": ["A cat sat.", "A dog ran."], "output": "vectors"}
@@ -58,7 +58,7 @@ async def test_each_tool_gives_real_results(gateway_home: Home):
     }
 
 
-async def test_complete_answers_in_the_form_of_a_json_schema(gateway_home: Home):
+async def test_complete_answers_in_the_form_of_a_json_schema(gateway_home: Home) -> None:
     capital = {"type": "string", "maxLength": 40}
     schema = {"type": "object", "properties": {"capital": capital}, "required": ["capital"]}
     question = 'Answer {"capital": ...} as JSON. What is the capital of France?'
@@ -73,7 +73,7 @@ async def test_complete_answers_in_the_form_of_a_json_schema(gateway_home: Home)
     assert json.loads(completed.structured_content["text"]).keys() == {"capital"}
 
 
-async def test_a_session_starts_the_gateway_and_survives_its_death(own_home: Home):
+async def test_a_session_starts_the_gateway_and_survives_its_death(own_home: Home) -> None:
     async with Client(server(own_home)) as client:
         before = await client.call_tool("embed", {"texts": ["A cat sat."]})
         first = await find(own_home)
@@ -87,7 +87,7 @@ async def test_a_session_starts_the_gateway_and_survives_its_death(own_home: Hom
     assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
-async def test_a_cancelled_call_stops_the_model(gateway_home: Home):
+async def test_a_cancelled_call_stops_the_model(gateway_home: Home) -> None:
     """Seen in the gateway's counters and in the processor time of the model's process.
 
     One that wrote on would write 2,000 tokens; stopping at the next one leaves room for a slow machine.

@@ -26,7 +26,7 @@ async def until_home_chats(home: Home, count: int) -> None:
     await until_chats(endpoint, count)
 
 
-async def test_the_official_client_lists_three_tools_and_gets_results(home: Home):
+async def test_the_official_client_lists_three_tools_and_gets_results(home: Home) -> None:
     server = StdioServerParameters(
         command=CANNED_MCP[0], args=[CANNED_MCP[1]], env={"NPU_GATEWAY_HOME": str(home.root)}
     )
@@ -44,7 +44,7 @@ async def test_the_official_client_lists_three_tools_and_gets_results(home: Home
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25"])
-async def test_clients_of_the_handshake_era_are_served(home: Home, version: str):
+async def test_clients_of_the_handshake_era_are_served(home: Home, version: str) -> None:
     async with wired(home) as wire:
         client = {"name": "old", "version": "0"}
         params = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
@@ -63,7 +63,7 @@ async def test_clients_of_the_handshake_era_are_served(home: Home, version: str)
     assert called["result"]["structuredContent"]["status"] == "ok"
 
 
-async def test_clients_of_the_modern_era_are_served(home: Home):
+async def test_clients_of_the_modern_era_are_served(home: Home) -> None:
     async with wired(home) as wire:
         discovered = await wire.ask("server/discover")
         called = await wire.call("health")
@@ -72,7 +72,7 @@ async def test_clients_of_the_modern_era_are_served(home: Home):
     assert called["structuredContent"]["status"] == "ok"
 
 
-async def test_the_tool_list_does_not_wait_for_a_gateway(home: Home):
+async def test_the_tool_list_does_not_wait_for_a_gateway(home: Home) -> None:
     """Clients drop servers that are slow to introduce themselves. Here no gateway ever answers."""
     with claim(home, "127.0.0.1", 0, auto_started=True):
         async with wired(home) as wire:
@@ -81,14 +81,14 @@ async def test_the_tool_list_does_not_wait_for_a_gateway(home: Home):
     assert len(listed["result"]["tools"]) == 3
 
 
-async def test_end_of_input_ends_an_idle_server(home: Home):
+async def test_end_of_input_ends_an_idle_server(home: Home) -> None:
     async with wired(home) as wire:
         await wire.ask("tools/list")
 
         assert await wire.end_input() == (0, b"")
 
 
-async def test_end_of_input_during_a_call_ends_the_server_and_the_generation(home: Home):
+async def test_end_of_input_during_a_call_ends_the_server_and_the_generation(home: Home) -> None:
     async with wired(home) as wire:
         await wire.call("health")
         await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
@@ -101,7 +101,7 @@ async def test_end_of_input_during_a_call_ends_the_server_and_the_generation(hom
     await until_home_chats(home, 0)
 
 
-async def test_a_killed_server_leaves_no_generation_behind(home: Home):
+async def test_a_killed_server_leaves_no_generation_behind(home: Home) -> None:
     async with wired(home) as wire:
         await wire.call("health")
         await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
@@ -112,7 +112,7 @@ async def test_a_killed_server_leaves_no_generation_behind(home: Home):
         await until_home_chats(home, 0)
 
 
-async def test_a_cancelled_call_gets_no_reply_and_frees_the_engine(home: Home):
+async def test_a_cancelled_call_gets_no_reply_and_frees_the_engine(home: Home) -> None:
     async with wired(home) as wire:
         await wire.call("health")
         request_id = await wire.request("tools/call", name="complete", arguments={"prompt": "endless"})
@@ -124,7 +124,7 @@ async def test_a_cancelled_call_gets_no_reply_and_frees_the_engine(home: Home):
 
 
 @pytest.mark.parametrize("line", [b"not json", b"\xff\xfe\x00", b"[]", b"{}", b"", b"1" * 5000])
-async def test_garbage_does_not_end_the_conversation(home: Home, line: bytes):
+async def test_garbage_does_not_end_the_conversation(home: Home, line: bytes) -> None:
     async with wired(home) as wire:
         await wire.send_line(line)
         request_id = await wire.request("tools/list")
@@ -134,7 +134,7 @@ async def test_garbage_does_not_end_the_conversation(home: Home, line: bytes):
     assert len(message["result"]["tools"]) == 3
 
 
-async def test_a_line_of_a_megabyte_is_read_whole(home: Home):
+async def test_a_line_of_a_megabyte_is_read_whole(home: Home) -> None:
     async with wired(home) as wire:
         called = await wire.call("embed", texts=["x" * 16_000] * 64)
 
@@ -154,7 +154,7 @@ runpy.run_path({program!r}, run_name='__main__')
 """
 
 
-async def test_what_libraries_print_does_not_reach_the_wire(home: Home, tmp_path: Path):
+async def test_what_libraries_print_does_not_reach_the_wire(home: Home, tmp_path: Path) -> None:
     """Prints while serving, and text that is still buffered when the interpreter ends."""
     noisy, signal = tmp_path / "noisy.py", tmp_path / "signal"
     noisy.write_text(NOISY.format(program=CANNED_MCP[1], signal=str(signal)))
@@ -167,7 +167,7 @@ async def test_what_libraries_print_does_not_reach_the_wire(home: Home, tmp_path
         assert await wire.end_input() == (0, b"")
 
 
-async def test_the_process_stays_thin(home: Home):
+async def test_the_process_stays_thin(home: Home) -> None:
     """From start through calls of every tool, no numerical library and no server framework is loaded."""
     traced = (CANNED_MCP[0], "-X", "importtime", CANNED_MCP[1])
     async with wired(home, traced) as wire:
@@ -183,7 +183,7 @@ async def test_the_process_stays_thin(home: Home):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is counted differently elsewhere")
-async def test_the_process_stays_below_80_megabytes(home: Home):
+async def test_the_process_stays_below_80_megabytes(home: Home) -> None:
     async with wired(home) as wire:
         await wire.call("embed", texts=["a"])
         await wire.call("complete", prompt="hello")
@@ -193,7 +193,7 @@ async def test_the_process_stays_below_80_megabytes(home: Home):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="passes a pipe by its number")
-async def test_the_process_ends_with_its_parent_even_if_its_input_stays_open(home: Home):
+async def test_the_process_ends_with_its_parent_even_if_its_input_stays_open(home: Home) -> None:
     """The write end of its input may have leaked to a process that lives on."""
     read_end, write_end = os.pipe()
     host = (
@@ -221,9 +221,9 @@ async def test_the_process_ends_with_its_parent_even_if_its_input_stays_open(hom
         os.close(write_end)
 
 
-async def test_many_servers_at_once_share_one_gateway_and_its_successor(home: Home):
+async def test_many_servers_at_once_share_one_gateway_and_its_successor(home: Home) -> None:
     async def answers(wire: Wire) -> bool:
-        return (await wire.call("embed", texts=["a"]))["structuredContent"]["count"] == 1
+        return bool((await wire.call("embed", texts=["a"]))["structuredContent"]["count"] == 1)
 
     async with asyncio.TaskGroup() as tasks:
         done = asyncio.Event()
@@ -249,7 +249,7 @@ async def test_many_servers_at_once_share_one_gateway_and_its_successor(home: Ho
         done.set()
 
 
-async def test_the_server_attaches_to_a_gateway_that_already_runs(home: Home):
+async def test_the_server_attaches_to_a_gateway_that_already_runs(home: Home) -> None:
     running = await ensure(home, command=command())
 
     async with wired(home) as wire:
@@ -258,7 +258,7 @@ async def test_the_server_attaches_to_a_gateway_that_already_runs(home: Home):
     assert starts(home) == [running.instance]
 
 
-async def test_warnings_go_to_standard_error_and_details_to_a_file(home: Home):
+async def test_warnings_go_to_standard_error_and_details_to_a_file(home: Home) -> None:
     async with wired(home) as wire:
         await wire.call("health")
         pid = wire.process.pid

@@ -34,7 +34,7 @@ def text_of(result: Any) -> str:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any):
+async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any) -> None:
     """Whoever changes a word that models read changes the golden file in the same commit."""
     async with Client(create_server(NO_HOME, locate), mode=mode) as client:
         listed = (await client.list_tools()).tools
@@ -43,14 +43,14 @@ async def test_the_tool_list_is_the_golden_one(locate: Locate, mode: Any):
     assert shown == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-async def test_clients_need_not_ask_for_the_tools_again(locate: Locate):
+async def test_clients_need_not_ask_for_the_tools_again(locate: Locate) -> None:
     async with Client(create_server(NO_HOME, locate)) as client:
         listed = await client.list_tools()
 
     assert (listed.ttl_ms, listed.cache_scope) == (600_000, "public")
 
 
-async def test_embed_sums_up_by_default(locate: Locate):
+async def test_embed_sums_up_by_default(locate: Locate) -> None:
     result = await called(locate, "embed", texts=["a", "b"])
 
     assert result.structured_content == {
@@ -71,7 +71,7 @@ async def test_embed_sums_up_by_default(locate: Locate):
     )
 
 
-async def test_embed_shows_the_vectors_on_request_in_both_channels(locate: Locate):
+async def test_embed_shows_the_vectors_on_request_in_both_channels(locate: Locate) -> None:
     result = await called(locate, "embed", texts=["a", "b"], input_type="query", output="vectors")
 
     vectors = [[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
@@ -79,7 +79,7 @@ async def test_embed_shows_the_vectors_on_request_in_both_channels(locate: Locat
     assert [json.loads(block.text) for block in result.content[1:]] == vectors
 
 
-async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Locate):
+async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Locate) -> None:
     """The canned vector of a text that starts with an x lies between two axes."""
     result = await called(locate, "embed", texts=["a", "b", "x"], output="similarities")
 
@@ -90,7 +90,9 @@ async def test_embed_compares_the_texts_on_request_in_both_channels(locate: Loca
     assert [json.loads(block.text) for block in result.content[1:]] == similarities
 
 
-async def test_embed_writes_a_file_on_request_and_names_it_in_both_channels(locate: Locate, home: Home):
+async def test_embed_writes_a_file_on_request_and_names_it_in_both_channels(
+    locate: Locate, home: Home
+) -> None:
     result = await called(locate, "embed", home=home, texts=["a"] * 64, output="file")
 
     (file,) = home.out.iterdir()
@@ -102,7 +104,7 @@ async def test_embed_writes_a_file_on_request_and_names_it_in_both_channels(loca
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode bits: the user's folder protects it")
-async def test_only_this_user_can_read_the_file(locate: Locate, home: Home):
+async def test_only_this_user_can_read_the_file(locate: Locate, home: Home) -> None:
     result = await called(locate, "embed", home=home, texts=["a"], output="file")
 
     file = Path(result.structured_content["file"])
@@ -111,7 +113,7 @@ async def test_only_this_user_can_read_the_file(locate: Locate, home: Home):
 
 async def test_the_oldest_files_give_way_to_new_ones(
     locate: Locate, home: Home, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(files, "KEEP_FILES", 2)
     first, *others = [
         Path(
@@ -125,7 +127,7 @@ async def test_the_oldest_files_give_way_to_new_ones(
     assert set(home.out.iterdir()) == {*others, Path(newest.structured_content["file"])}
 
 
-async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate: Locate, home: Home):
+async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate: Locate, home: Home) -> None:
     home.out.write_text("a file where the folder should be")
 
     result = await called(locate, "embed", home=home, texts=["a"], output="file")
@@ -138,7 +140,7 @@ async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate
 @pytest.mark.parametrize(("output", "limit"), [("similarities", 32), ("vectors", 8)])
 async def test_more_than_a_result_can_hold_is_refused_with_another_way(
     locate: Locate, output: str, limit: int
-):
+) -> None:
     full = await called(locate, "embed", texts=["a"] * limit, output=output)
     over = await called(locate, "embed", texts=["a"] * (limit + 1), output=output)
 
@@ -168,14 +170,14 @@ async def test_more_than_a_result_can_hold_is_refused_with_another_way(
 )
 async def test_wrong_arguments_are_refused_by_name(
     locate: Locate, tool: str, arguments: dict[str, Any], named: str
-):
+) -> None:
     result = await called(locate, tool, **arguments)
 
     assert result.is_error
     assert named in text_of(result)
 
 
-async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
+async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate) -> None:
     result = await called(locate, "complete", prompt="hello", system="be brief")
 
     assert result.structured_content == {
@@ -193,7 +195,7 @@ async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
     ]
 
 
-async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate):
+async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate) -> None:
     schema = {"type": "object", "properties": {"größe": {"type": "integer"}, "a": {"type": "string"}}}
 
     result = await called(locate, "complete", prompt="hello", json_schema=json.dumps(schema))
@@ -203,7 +205,7 @@ async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate):
     assert form == json.dumps(schema, ensure_ascii=False)
 
 
-async def test_json_that_was_cut_off_is_called_incomplete(locate: Locate):
+async def test_json_that_was_cut_off_is_called_incomplete(locate: Locate) -> None:
     result = await called(locate, "complete", prompt="long", json_schema="{}")
 
     assert result.structured_content["note"] == (
@@ -211,14 +213,16 @@ async def test_json_that_was_cut_off_is_called_incomplete(locate: Locate):
     )
 
 
-async def test_a_full_queue_says_when_to_try_again(locate: Locate):
+async def test_a_full_queue_says_when_to_try_again(locate: Locate) -> None:
     result = await called(locate, "complete", prompt="busy")
 
     assert result.is_error
     assert text_of(result) == "Error executing tool complete: Too many chats are waiting. Retry in 7 s."
 
 
-async def test_at_the_deadline_complete_returns_what_it_has(locate: Locate, monkeypatch: pytest.MonkeyPatch):
+async def test_at_the_deadline_complete_returns_what_it_has(
+    locate: Locate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tools, "DEADLINE_SECONDS", 1.0)
 
     result = await called(locate, "complete", prompt="endless")
@@ -237,7 +241,7 @@ async def test_at_the_deadline_complete_returns_what_it_has(locate: Locate, monk
 
 async def test_a_model_that_says_nothing_until_the_deadline_is_an_error(
     locate: Locate, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(tools, "DEADLINE_SECONDS", 1.0)
 
     result = await called(locate, "complete", prompt="silent")
@@ -247,7 +251,7 @@ async def test_a_model_that_says_nothing_until_the_deadline_is_an_error(
     assert "Call health" in text_of(result)
 
 
-async def test_complete_reports_growing_progress(locate: Locate, monkeypatch: pytest.MonkeyPatch):
+async def test_complete_reports_growing_progress(locate: Locate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "PROGRESS_SECONDS", 0.0)
     seen: list[tuple[float, str | None]] = []
 
@@ -260,7 +264,9 @@ async def test_complete_reports_growing_progress(locate: Locate, monkeypatch: py
     assert seen == [(1, "11 characters so far"), (2, "20 characters so far")]
 
 
-async def test_a_cancelled_call_ends_the_generation_in_the_gateway(locate: Locate, gateway: GatewayClient):
+async def test_a_cancelled_call_ends_the_generation_in_the_gateway(
+    locate: Locate, gateway: GatewayClient
+) -> None:
     async def generating(wanted: bool) -> bool:
         return bool((await gateway.health()).queue.chat) == wanted
 
@@ -272,7 +278,7 @@ async def test_a_cancelled_call_ends_the_generation_in_the_gateway(locate: Locat
         await until(partial(generating, False))
 
 
-async def test_health_is_the_gateways(locate: Locate):
+async def test_health_is_the_gateways(locate: Locate) -> None:
     result = await called(locate, "health")
 
     assert result.structured_content["status"] == "ok"
@@ -280,7 +286,7 @@ async def test_health_is_the_gateways(locate: Locate):
     assert json.loads(text_of(result)) == result.structured_content
 
 
-async def test_without_a_gateway_the_model_is_told_why(home: Home):
+async def test_without_a_gateway_the_model_is_told_why(home: Home) -> None:
     broken = (sys.executable, "-c", "raise SystemExit('no such device')")
 
     result = await called(partial(ensure, home, command=broken), "health")

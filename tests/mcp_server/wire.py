@@ -34,7 +34,8 @@ class Wire:
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """The result of a tool call."""
-        return (await self.ask("tools/call", name=tool, arguments=arguments))["result"]
+        reply = await self.ask("tools/call", name=tool, arguments=arguments)
+        return dict(reply["result"])
 
     async def request(self, method: str, **params: Any) -> int:
         """Send and do not wait; the id to wait for."""
@@ -67,7 +68,7 @@ class Wire:
         assert self.process.stdout
         line = await asyncio.wait_for(self.process.stdout.readline(), SECONDS)
         assert line, "the server closed its output"
-        message = json.loads(line)
+        message: dict[str, Any] = json.loads(line)
         assert message["jsonrpc"] == "2.0"
         return message
 
@@ -129,11 +130,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 async def until_chats(endpoint: Endpoint, count: int) -> None:
     """Wait until the gateway runs so many generations."""
-
-    async def known() -> Endpoint:
-        return endpoint
-
-    async with GatewayClient(known) as gateway:
+    async with GatewayClient.of(endpoint) as gateway:
 
         async def reached() -> bool:
             return (await gateway.health()).queue.chat == count

@@ -20,7 +20,6 @@ value's passes through attention unchanged, so it joins the bias of the product 
 computes only the first token, the one that is read.
 """
 
-import hashlib
 import logging
 import uuid
 from dataclasses import dataclass, replace
@@ -42,6 +41,7 @@ from engine.models.encoders.bert import (
     Norm,
     load_weights,
 )
+from engine.models.files import sha256
 
 CONTRIB = "com.microsoft"
 """onnxruntime's own operators: github.com/microsoft/onnxruntime, docs/ContribOperators.md."""
@@ -86,8 +86,7 @@ def _built(model_folder: Path, name: str) -> Path:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return sha256(file)[:16]
 
 
 def build_cpu_graph(weights: BertWeights, target: Path) -> None:

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from engine.embedding.npu import graph, parity
 from engine.embedding.npu.buckets import Bucket, NpuFault
 from engine.embedding.npu.compiler import CONTEXT, PROBES, REPORT
 from engine.embedding.npu.device import Npu
+from engine.embedding.npu.graph import RECIPE
 from engine.embedding.npu.parity import Probes
 from engine.embedding.npu.session import COMPILE_OPTIONS
-from engine.models.encoders import bert as weights
+from engine.models.files import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ class Context:
     bucket: Bucket
     folder: Path
     size_bytes: int
-    lowest_cosine: float
 
     @property
     def model(self) -> Path:
@@ -89,7 +88,7 @@ class ContextCache:
             if sidecar["key"] != self._key(bucket) or sidecar["files"] != _digests(folder):
                 raise ValueError("it was changed, or made for something else")
             size = max(file.stat().st_size for file in folder.iterdir())
-            return Context(bucket, folder, size, float(sidecar["lowest_cosine"]))
+            return Context(bucket, folder, size)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,10 +178,9 @@ class ContextCache:
     def _versions(self) -> dict[str, str]:
         import onnxruntime_qnn as qnn  # has no wheel for macOS, where there is no Npu either
 
-        sources = [Path(str(part.__file__)).read_bytes() for part in (graph, parity, weights)]
         return {
-            "model": _sha256(self._model_folder / "model.onnx"),
-            "recipe": hashlib.sha256(b"".join(sources)).hexdigest(),
+            "model": sha256(self._model_folder / "model.onnx"),
+            "recipe": str(RECIPE),
             "onnxruntime": ort.__version__,
             "onnxruntime_qnn": qnn.__version__,
             "device": self._npu.identity,
@@ -200,10 +198,5 @@ def _why(bucket: Bucket, status: int, log: Path) -> str:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {
-        file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name not in (_SIDECAR, REPORT)
+        file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name not in (_SIDECAR, REPORT)
     }
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -32,6 +32,11 @@ OPSET = 17
 IR_VERSION = 8
 """The one that belongs to opset 17."""
 
+RECIPE = 1
+"""Raise it with every change of what a compiled graph holds or had to pass: what `build_graph` writes, how
+`load_weights` reads a model, the texts and limits of the parity gate. Every user's graphs are then made anew.
+"""
+
 
 def build_graph(weights: BertWeights, bucket: Bucket) -> onnx.ModelProto:
     """The encoder with its weights inside; about 130 MB for BGE small."""

@@ -18,7 +18,7 @@ from engine.embedding.devices.npu_probe import NpuProbe, probe_npu
 from engine.errors import BadInput
 from engine.models.files import StoredFile
 from engine.models.store import Leftover, Manifest, ModelStore
-from engine.settings import Home
+from engine.settings import DeviceChoice, Home
 from engine.types import Health, MemoryStatus, ModelStatus, NpuStatus, QueueStatus
 from tests.engine.cli.commands import environment, npu_gateway
 
@@ -133,7 +133,7 @@ def test_the_packages_that_belong_together_do_not_conflict() -> None:
     ],
 )
 def test_a_missing_npu_matters_only_where_one_is_expected(
-    probe: NpuProbe, expected: bool, choice: npu.DeviceChoice, state: tuple[str, bool]
+    probe: NpuProbe, expected: bool, choice: DeviceChoice, state: tuple[str, bool]
 ) -> None:
     assert verdict(npu.check_npu(probe, expected=expected, choice=choice)) == state
 
@@ -235,7 +235,7 @@ def test_the_calibration_names_the_lengths_that_the_npu_is_faster_for() -> None:
 
 @pytest.mark.parametrize(("status", "choice"), [(NONE, "auto"), (HEXAGON, "cpu"), (HEXAGON, "npu")])
 def test_without_a_choice_of_devices_no_calibration_is_missed(
-    status: NpuStatus, choice: npu.DeviceChoice
+    status: NpuStatus, choice: DeviceChoice
 ) -> None:
     assert verdict(npu.check_calibration(status, choice, {})) == ("ok", False)
 

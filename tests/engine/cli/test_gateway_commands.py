@@ -33,7 +33,7 @@ def run(home: Home, *arguments: str) -> CompletedProcess[str]:
     return npu_gateway(*arguments, env=environment(home.root, COLUMNS="120", PYTHONUTF8="1"))
 
 
-def test_status_shows_the_address_and_the_models(home: Home):
+def test_status_shows_the_address_and_the_models(home: Home) -> None:
     done = run(home, "status")
 
     assert done.returncode == 0
@@ -46,7 +46,7 @@ def test_status_shows_the_address_and_the_models(home: Home):
     ]
 
 
-def test_status_as_json_has_the_address_and_the_health(home: Home):
+def test_status_as_json_has_the_address_and_the_health(home: Home) -> None:
     shown = json.loads(run(home, "status", "--json").stdout)
 
     assert shown["url"] == endpoint(home).url
@@ -56,18 +56,18 @@ def test_status_as_json_has_the_address_and_the_health(home: Home):
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["token"]])
-def test_without_a_gateway_the_user_learns_how_to_start_one(tmp_path: Path, arguments: list[str]):
+def test_without_a_gateway_the_user_learns_how_to_start_one(tmp_path: Path, arguments: list[str]) -> None:
     done = run(Home(tmp_path), *arguments)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "npu-gateway: No gateway is running. Start one with: npu-gateway serve\n"
 
 
-def test_token_prints_the_token_alone(home: Home):
+def test_token_prints_the_token_alone(home: Home) -> None:
     assert run(home, "token").stdout == f"{endpoint(home).token}\n"
 
 
-def test_embed_shows_the_beginning_of_each_vector(home: Home):
+def test_embed_shows_the_beginning_of_each_vector(home: Home) -> None:
     done = run(home, "embed", "a [b] cat", "dog", "--query")
 
     assert done.stdout.splitlines()[1:] == [
@@ -77,7 +77,7 @@ def test_embed_shows_the_beginning_of_each_vector(home: Home):
     assert done.stderr == "canned-embed on npu, 6 tokens\n"
 
 
-def test_embed_as_json_has_the_whole_vectors(home: Home):
+def test_embed_as_json_has_the_whole_vectors(home: Home) -> None:
     assert json.loads(run(home, "embed", "a", "--json").stdout) == {
         "model": "canned-embed",
         "vectors": [[1.0, 0.0, 0.0, 0.0]],
@@ -87,21 +87,21 @@ def test_embed_as_json_has_the_whole_vectors(home: Home):
     }
 
 
-def test_chat_prints_the_answer_alone_on_standard_output(home: Home):
+def test_chat_prints_the_answer_alone_on_standard_output(home: Home) -> None:
     done = run(home, "chat", "hello 😀", "--system", "be brief")
 
     assert done.stdout == "system: be brief. user: hello 😀. \n"
     assert done.stderr.startswith("7 tokens, ")
 
 
-def test_a_refused_chat_is_one_line_without_a_traceback(home: Home):
+def test_a_refused_chat_is_one_line_without_a_traceback(home: Home) -> None:
     done = run(home, "chat", "busy")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "npu-gateway: Too many chats are waiting.\n"
 
 
-def test_an_unknown_model_names_the_command_that_fetches_it(home: Home):
+def test_an_unknown_model_names_the_command_that_fetches_it(home: Home) -> None:
     done = run(home, "embed", "a", "--model", "nope")
 
     assert done.returncode == 1
@@ -109,11 +109,11 @@ def test_an_unknown_model_names_the_command_that_fetches_it(home: Home):
 
 
 @pytest.mark.parametrize("arguments", [["embed"], ["chat"], ["chat", "hi", "--temperature", "99"]])
-def test_wrong_usage_is_exit_status_2(home: Home, arguments: list[str]):
+def test_wrong_usage_is_exit_status_2(home: Home, arguments: list[str]) -> None:
     assert run(home, *arguments).returncode == 2
 
 
-def test_logs_shows_the_end_of_each_log(tmp_path: Path):
+def test_logs_shows_the_end_of_each_log(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "gateway.log").write_text("one\ntwo\nthree\n")
 
@@ -122,7 +122,7 @@ def test_logs_shows_the_end_of_each_log(tmp_path: Path):
     assert done.stdout == f"== {tmp_path / 'log' / 'gateway.log'} ==\ntwo\nthree\n"
 
 
-def test_logs_shows_what_the_workers_said(tmp_path: Path):
+def test_logs_shows_what_the_workers_said(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "gateway.log").write_text("one\n")
     (tmp_path / "log" / "tiny-cpu.log").write_text("out of memory\n")
@@ -137,7 +137,7 @@ def test_logs_shows_what_the_workers_said(tmp_path: Path):
     )
 
 
-def test_stop_ends_the_gateway_and_says_so(tmp_path: Path):
+def test_stop_ends_the_gateway_and_says_so(tmp_path: Path) -> None:
     home = Home(tmp_path)
     asyncio.run(ensure(home, command=command()))
 

@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "config.json"
 
 
-def test_a_missing_file_is_created_with_its_folders(tmp_path: Path):
+def test_a_missing_file_is_created_with_its_folders(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "config.json"
 
     done = edit(file, "mcpServers", ENTRY)
@@ -39,7 +39,7 @@ def test_a_missing_file_is_created_with_its_folders(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"mcpServers": {}}', "\ufeff{}"])
-def test_an_empty_file_gets_the_entry(file: Path, text: str):
+def test_an_empty_file_gets_the_entry(file: Path, text: str) -> None:
     assert json.loads(edited(file, text)) == {"mcpServers": {"npu-gateway": ENTRY}}
 
 
@@ -71,15 +71,15 @@ WITH_OURS = """{
 """
 
 
-def test_everything_else_stays_as_it_was_in_its_order_and_indentation(file: Path):
+def test_everything_else_stays_as_it_was_in_its_order_and_indentation(file: Path) -> None:
     assert edited(file, FOREIGN) == WITH_OURS
 
 
-def test_removing_gives_the_file_back(file: Path):
+def test_removing_gives_the_file_back(file: Path) -> None:
     assert edited(file, WITH_OURS, None) == FOREIGN
 
 
-def test_an_old_entry_of_ours_is_replaced_in_its_place(file: Path):
+def test_an_old_entry_of_ours_is_replaced_in_its_place(file: Path) -> None:
     text = json.dumps({"mcpServers": {"npu-gateway": {"command": "old"}, "other": {}}})
 
     servers = json.loads(edited(file, text))["mcpServers"]
@@ -87,7 +87,7 @@ def test_an_old_entry_of_ours_is_replaced_in_its_place(file: Path):
     assert list(servers.items()) == [("npu-gateway", ENTRY), ("other", {})]
 
 
-def test_the_file_as_it_was_stays_beside_it(file: Path):
+def test_the_file_as_it_was_stays_beside_it(file: Path) -> None:
     file.write_text('{"a":1}')
 
     done = edit(file, "mcpServers", ENTRY)
@@ -98,7 +98,7 @@ def test_the_file_as_it_was_stays_beside_it(file: Path):
     assert done.backup.read_text() == '{"a":1}'
 
 
-def test_nothing_is_written_when_nothing_changes(file: Path):
+def test_nothing_is_written_when_nothing_changes(file: Path) -> None:
     edit(file, "mcpServers", ENTRY)
 
     assert edit(file, "mcpServers", ENTRY) is None
@@ -115,7 +115,7 @@ def test_nothing_is_written_when_nothing_changes(file: Path):
         ('{"a":', "not plain JSON"),
     ],
 )
-def test_a_file_that_would_lose_something_is_left_alone(file: Path, text: str, reason: str):
+def test_a_file_that_would_lose_something_is_left_alone(file: Path, text: str, reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
         edited(file, text)
 
@@ -124,7 +124,7 @@ def test_a_file_that_would_lose_something_is_left_alone(file: Path, text: str, r
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_a_link_stays_a_link_and_permissions_stay(file: Path, tmp_path: Path):
+def test_a_link_stays_a_link_and_permissions_stay(file: Path, tmp_path: Path) -> None:
     real = tmp_path / "dotfiles.json"
     real.write_text("{}")
     real.chmod(0o600)
@@ -151,14 +151,16 @@ def test_a_link_stays_a_link_and_permissions_stay(file: Path, tmp_path: Path):
 )
 def test_each_client_has_its_place_on_each_system(
     tmp_path: Path, client: str, system: str, expected: list[str]
-):
+) -> None:
     machine = Machine(system, tmp_path, {"APPDATA": str(tmp_path / "Roaming")})
 
     assert FILE_CLIENTS[client].files(machine) == tuple(tmp_path / path for path in expected)
 
 
 @pytest.mark.parametrize("with_classic", [False, True])
-def test_the_store_package_of_claude_desktop_reads_its_redirected_folder(tmp_path: Path, with_classic: bool):
+def test_the_store_package_of_claude_desktop_reads_its_redirected_folder(
+    tmp_path: Path, with_classic: bool
+) -> None:
     package = tmp_path / "Local" / "Packages" / "Claude_pzs8sxrjxfjjc"
     package.mkdir(parents=True)
     classic = tmp_path / "Roaming" / "Claude"
@@ -172,7 +174,7 @@ def test_the_store_package_of_claude_desktop_reads_its_redirected_folder(tmp_pat
     assert [file.parent for file in files] == [redirected, *([classic] if with_classic else [])]
 
 
-def test_the_entry_starts_this_installation_by_absolute_path_in_the_same_home():
+def test_the_entry_starts_this_installation_by_absolute_path_in_the_same_home() -> None:
     entry = server_entry({"NPU_GATEWAY_HOME": "/data/gw"})
 
     assert Path(entry["command"]).is_absolute()
@@ -193,7 +195,7 @@ def install(home: Path, *arguments: str, **variables: str) -> CompletedProcess[s
     return npu_gateway("install", *arguments, env=kept | folders | variables)
 
 
-def test_install_and_remove_at_the_shell(tmp_path: Path):
+def test_install_and_remove_at_the_shell(tmp_path: Path) -> None:
     file = tmp_path / ".cursor" / "mcp.json"
 
     added = install(tmp_path, "--client", "cursor")
@@ -206,7 +208,7 @@ def test_install_and_remove_at_the_shell(tmp_path: Path):
     assert json.loads(file.read_text()) == {"mcpServers": {}}
 
 
-def test_print_shows_the_entry_and_changes_nothing(tmp_path: Path):
+def test_print_shows_the_entry_and_changes_nothing(tmp_path: Path) -> None:
     done = install(tmp_path, "--client", "vscode", "--print")
 
     place, _, shown = done.stdout.partition("\n")
@@ -216,7 +218,7 @@ def test_print_shows_the_entry_and_changes_nothing(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for claude is a shell script")
-def test_claude_code_is_told_through_its_own_command(tmp_path: Path):
+def test_claude_code_is_told_through_its_own_command(tmp_path: Path) -> None:
     program = tmp_path / "claude"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho done\n')
     program.chmod(0o755)
@@ -231,7 +233,7 @@ def test_claude_code_is_told_through_its_own_command(tmp_path: Path):
     assert addition.endswith(" mcp")
 
 
-def test_without_claude_code_the_user_gets_the_command_to_run(tmp_path: Path):
+def test_without_claude_code_the_user_gets_the_command_to_run(tmp_path: Path) -> None:
     done = install(tmp_path, "--client", "claude-code", PATH=str(tmp_path))
 
     assert done.returncode == 1

@@ -38,7 +38,7 @@ def unit(service: Service) -> configparser.ConfigParser:
     return parser
 
 
-def test_the_systemd_unit_starts_the_gateway_at_login_and_after_a_crash():
+def test_the_systemd_unit_starts_the_gateway_at_login_and_after_a_crash() -> None:
     service = described("linux")
 
     sections = {name: dict(section) for name, section in unit(service).items() if name != "DEFAULT"}
@@ -51,14 +51,14 @@ def test_the_systemd_unit_starts_the_gateway_at_login_and_after_a_crash():
     assert service.file == Path("/home/me/.config/systemd/user/npu-gateway.service")
 
 
-def test_systemd_reads_every_word_of_the_command_back():
+def test_systemd_reads_every_word_of_the_command_back() -> None:
     """systemd unquotes as a shell does, and knows two more special characters, which double to lose that."""
     words = shlex.split(unit(described("linux"))["Service"]["ExecStart"])
 
     assert [word.replace("%%", "%").replace("$$", "$") for word in words] == [sys.executable, *RUN]
 
 
-def test_the_launch_agent_starts_the_gateway_at_login_and_after_a_crash():
+def test_the_launch_agent_starts_the_gateway_at_login_and_after_a_crash() -> None:
     service = described("darwin")
 
     assert plistlib.loads(service.content) == {
@@ -80,7 +80,7 @@ def flat(element: ElementTree.Element, path: str = "") -> list[tuple[str, str | 
     return [leaf for child in element for leaf in flat(child, here)]
 
 
-def test_the_scheduled_task_is_this_users_and_has_no_limits_that_suit_batch_jobs():
+def test_the_scheduled_task_is_this_users_and_has_no_limits_that_suit_batch_jobs() -> None:
     """Task Scheduler refuses some elements out of the order in which it exports them: that of this list."""
     service = described("win32")
 
@@ -113,7 +113,7 @@ def test_the_scheduled_task_is_this_users_and_has_no_limits_that_suit_batch_jobs
     assert actions.get("Context") == principal.get("id")
 
 
-def test_the_scheduled_task_is_in_the_encoding_that_schtasks_reads():
+def test_the_scheduled_task_is_in_the_encoding_that_schtasks_reads() -> None:
     """Without a byte-order mark schtasks takes a file for ANSI, whatever its declaration says."""
     content = described("win32").content
 
@@ -121,7 +121,7 @@ def test_the_scheduled_task_is_in_the_encoding_that_schtasks_reads():
     assert content.decode("utf-16").startswith("<?xml version='1.0' encoding='utf-16'?>")
 
 
-def test_schtasks_gets_the_file_that_is_written():
+def test_schtasks_gets_the_file_that_is_written() -> None:
     service = described("win32")
 
     assert service.start[0] == (
@@ -159,7 +159,7 @@ def calls(tmp_path: Path) -> list[str]:
     return (tmp_path / "calls").read_text().splitlines()
 
 
-def test_print_changes_nothing(env: Mapping[str, str], tmp_path: Path):
+def test_print_changes_nothing(env: Mapping[str, str], tmp_path: Path) -> None:
     done = npu_gateway("service", "install", "--print", env=env)
 
     assert done.stdout.startswith(f"# {unit_file(tmp_path)}\n[Unit]\n")
@@ -167,7 +167,7 @@ def test_print_changes_nothing(env: Mapping[str, str], tmp_path: Path):
     assert not (tmp_path / "calls").exists()
 
 
-def test_install_writes_the_unit_and_starts_it(env: Mapping[str, str], tmp_path: Path):
+def test_install_writes_the_unit_and_starts_it(env: Mapping[str, str], tmp_path: Path) -> None:
     done = npu_gateway("service", "install", env=env)
 
     assert done.returncode == 0
@@ -179,7 +179,9 @@ def test_install_writes_the_unit_and_starts_it(env: Mapping[str, str], tmp_path:
     ]
 
 
-def test_an_installation_that_the_manager_refuses_leaves_nothing(env: Mapping[str, str], tmp_path: Path):
+def test_an_installation_that_the_manager_refuses_leaves_nothing(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "broken").touch()
 
     done = npu_gateway("service", "install", env=env)
@@ -189,7 +191,7 @@ def test_an_installation_that_the_manager_refuses_leaves_nothing(env: Mapping[st
     assert not unit_file(tmp_path).exists()
 
 
-def test_remove_takes_out_what_install_put_in(env: Mapping[str, str], tmp_path: Path):
+def test_remove_takes_out_what_install_put_in(env: Mapping[str, str], tmp_path: Path) -> None:
     npu_gateway("service", "install", env=env)
     done = npu_gateway("service", "remove", env=env)
     again = npu_gateway("service", "remove", env=env)
@@ -200,7 +202,7 @@ def test_remove_takes_out_what_install_put_in(env: Mapping[str, str], tmp_path: 
     assert (again.returncode, again.stdout) == (0, "There is no service to remove.\n")
 
 
-def test_status_is_the_managers_own(env: Mapping[str, str], tmp_path: Path):
+def test_status_is_the_managers_own(env: Mapping[str, str], tmp_path: Path) -> None:
     without = npu_gateway("service", "status", env=env)
     npu_gateway("service", "install", env=env)
     done = npu_gateway("service", "status", env=env)
@@ -210,7 +212,7 @@ def test_status_is_the_managers_own(env: Mapping[str, str], tmp_path: Path):
     assert (done.returncode, done.stdout) == (0, "active\n")
 
 
-def test_a_computer_without_a_service_manager_says_so(env: Mapping[str, str], tmp_path: Path):
+def test_a_computer_without_a_service_manager_says_so(env: Mapping[str, str], tmp_path: Path) -> None:
     done = npu_gateway("service", "install", env={**env, "PATH": str(tmp_path)})
 
     assert done.returncode == 1
@@ -218,7 +220,7 @@ def test_a_computer_without_a_service_manager_says_so(env: Mapping[str, str], tm
     assert not unit_file(tmp_path).exists()
 
 
-async def test_the_service_waits_for_the_gateway_that_runs_and_then_takes_over(tmp_path: Path):
+async def test_the_service_waits_for_the_gateway_that_runs_and_then_takes_over(tmp_path: Path) -> None:
     """Here it cannot listen when its turn comes; the reason stands in the log, for it has no other place."""
     home, log = Home(tmp_path), boot_log(Home(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as gateway:

@@ -44,7 +44,7 @@ def disguise(home: Home, endpoint: Endpoint, **changes: Any) -> None:
     endpoint_file(home, shown.api).write_text(json.dumps(asdict(shown)))
 
 
-def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_lives(home: Home):
+def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_lives(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True) as claimed:
         port = claimed.socket.getsockname()[1]
         shown = json.loads(endpoint_file(home).read_text())
@@ -63,7 +63,7 @@ def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_liv
     assert read(home) is None
 
 
-def test_an_endpoint_file_from_before_certificates_is_still_read(home: Home):
+def test_an_endpoint_file_from_before_certificates_is_still_read(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True) as claimed:
         shown = json.loads(endpoint_file(home).read_text())
         del shown["certificate"]
@@ -73,14 +73,14 @@ def test_an_endpoint_file_from_before_certificates_is_still_read(home: Home):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows protects the user's profile folder instead")
-def test_only_this_user_may_read_the_endpoint_file(home: Home):
+def test_only_this_user_may_read_the_endpoint_file(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True):
         mode = stat.S_IMODE(endpoint_file(home).stat().st_mode)
 
     assert mode == 0o600
 
 
-def test_a_second_gateway_is_refused_with_the_address_of_the_first(home: Home):
+def test_a_second_gateway_is_refused_with_the_address_of_the_first(home: Home) -> None:
     with (
         claim(home, HOST, 0, auto_started=False) as first,
         pytest.raises(GatewayRunning, match=f"{first.endpoint.url} .process {os.getpid()}") as refusal,
@@ -91,7 +91,7 @@ def test_a_second_gateway_is_refused_with_the_address_of_the_first(home: Home):
     assert refusal.value.url == first.endpoint.url
 
 
-def test_the_refused_gateway_leaves_the_endpoint_of_the_first_alone(home: Home):
+def test_the_refused_gateway_leaves_the_endpoint_of_the_first_alone(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=False) as first:
         with pytest.raises(GatewayRunning), claim(home, HOST, 0, auto_started=False):
             pass
@@ -99,7 +99,7 @@ def test_the_refused_gateway_leaves_the_endpoint_of_the_first_alone(home: Home):
         assert read(home) == first.endpoint
 
 
-def test_gateways_of_two_homes_live_side_by_side(tmp_path: Path):
+def test_gateways_of_two_homes_live_side_by_side(tmp_path: Path) -> None:
     with ExitStack() as stack:
         one, two = (
             stack.enter_context(claim(Home(tmp_path / name), HOST, 0, auto_started=True))
@@ -109,7 +109,7 @@ def test_gateways_of_two_homes_live_side_by_side(tmp_path: Path):
         assert one.endpoint.url != two.endpoint.url
 
 
-def test_a_gateway_started_by_hand_says_who_has_its_port(home: Home):
+def test_a_gateway_started_by_hand_says_who_has_its_port(home: Home) -> None:
     with (
         taken_port() as port,
         pytest.raises(PortTaken, match=rf"Port {port} .*serve --port {port + 1}") as refusal,
@@ -120,27 +120,27 @@ def test_a_gateway_started_by_hand_says_who_has_its_port(home: Home):
     assert sys.platform == "darwin" or f"process {os.getpid()}" in str(refusal.value)
 
 
-def test_an_auto_started_gateway_takes_a_free_port_when_its_own_is_taken(home: Home):
+def test_an_auto_started_gateway_takes_a_free_port_when_its_own_is_taken(home: Home) -> None:
     with taken_port() as port, claim(home, HOST, port, auto_started=True) as claimed:
         assert not claimed.endpoint.url.endswith(f":{port}")
 
 
-def test_a_gateway_on_all_addresses_is_reached_over_loopback(home: Home):
+def test_a_gateway_on_all_addresses_is_reached_over_loopback(home: Home) -> None:
     with claim(home, "0.0.0.0", 0, auto_started=False) as claimed:
         assert claimed.endpoint.url.startswith("http://127.0.0.1:")
 
 
-async def test_nothing_is_found_in_an_empty_home(home: Home):
+async def test_nothing_is_found_in_an_empty_home(home: Home) -> None:
     assert await find(home) is None
 
 
-async def test_a_gateway_that_answers_is_found(home: Home):
+async def test_a_gateway_that_answers_is_found(home: Home) -> None:
     started = await ensure(home, command=command())
 
     assert await find(home) == started
 
 
-async def test_the_endpoint_of_a_dead_gateway_is_not_found(home: Home):
+async def test_the_endpoint_of_a_dead_gateway_is_not_found(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True) as claimed:
         dead = claimed.endpoint
 
@@ -148,7 +148,7 @@ async def test_the_endpoint_of_a_dead_gateway_is_not_found(home: Home):
         assert await find(home) is None
 
 
-async def test_another_gateway_on_its_port_is_not_taken_for_the_dead_one(home: Home, tmp_path: Path):
+async def test_another_gateway_on_its_port_is_not_taken_for_the_dead_one(home: Home, tmp_path: Path) -> None:
     other = await ensure(home, command=command())
     home_of_the_dead = Home(tmp_path / "dead")
     home_of_the_dead.run.mkdir(parents=True)
@@ -157,7 +157,7 @@ async def test_another_gateway_on_its_port_is_not_taken_for_the_dead_one(home: H
         assert await find(home_of_the_dead) is None
 
 
-async def test_proxy_variables_do_not_hide_the_gateway(home: Home, monkeypatch: pytest.MonkeyPatch):
+async def test_proxy_variables_do_not_hide_the_gateway(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -167,14 +167,14 @@ async def test_proxy_variables_do_not_hide_the_gateway(home: Home, monkeypatch: 
     assert await find(home) == started
 
 
-async def test_many_clients_at_once_start_one_gateway(home: Home):
+async def test_many_clients_at_once_start_one_gateway(home: Home) -> None:
     found = await asyncio.gather(*(ensure(home, command=command()) for _ in range(4)))
 
     assert starts(home) == [found[0].instance]
     assert found == [found[0]] * 4
 
 
-async def test_a_killed_gateway_is_replaced_by_one_new_one(home: Home):
+async def test_a_killed_gateway_is_replaced_by_one_new_one(home: Home) -> None:
     first = await ensure(home, command=command())
     psutil.Process(first.pid).kill()
 
@@ -183,7 +183,7 @@ async def test_a_killed_gateway_is_replaced_by_one_new_one(home: Home):
     assert starts(home) == [first.instance, found[0].instance]
 
 
-async def test_a_started_gateway_does_not_keep_our_output_open(home: Home):
+async def test_a_started_gateway_does_not_keep_our_output_open(home: Home) -> None:
     """With our pipes in its hands, whoever waits for our end would wait for the gateway's."""
     script = (
         "import asyncio, sys; from engine.daemon import ensure; from engine.settings import Home; "
@@ -204,20 +204,20 @@ async def test_a_started_gateway_does_not_keep_our_output_open(home: Home):
     assert await find(home) is not None
 
 
-async def test_a_gateway_that_cannot_start_is_reported_with_its_last_words(home: Home):
+async def test_a_gateway_that_cannot_start_is_reported_with_its_last_words(home: Home) -> None:
     broken = (sys.executable, "-c", "raise SystemExit('no such device')")
 
     with pytest.raises(GatewayUnreachable, match=r"no such device.*gateway-boot\.log"):
         await ensure(home, command=broken)
 
 
-async def test_waiting_for_a_gateway_ends_at_the_deadline(home: Home):
+async def test_waiting_for_a_gateway_ends_at_the_deadline(home: Home) -> None:
     """Exit status 0 means that another process has the lock; here that one never answers."""
     with pytest.raises(GatewayUnreachable, match="within 0 s"):
         await ensure(home, deadline_seconds=0.3, command=(sys.executable, "-c", ""))
 
 
-async def test_an_older_gateway_that_a_client_started_gives_way(home: Home):
+async def test_an_older_gateway_that_a_client_started_gives_way(home: Home) -> None:
     old = await ensure(home, command=command())
     disguise(home, old, version="0.0.1")
 
@@ -227,14 +227,16 @@ async def test_an_older_gateway_that_a_client_started_gives_way(home: Home):
 
 
 @pytest.mark.parametrize("disguised_as", [{"version": "0.0.1", "auto_started": False}, {"version": "99.0"}])
-async def test_a_gateway_started_by_hand_or_newer_is_used_as_it_is(home: Home, disguised_as: dict[str, Any]):
+async def test_a_gateway_started_by_hand_or_newer_is_used_as_it_is(
+    home: Home, disguised_as: dict[str, Any]
+) -> None:
     running = await ensure(home, command=command())
     disguise(home, running, **disguised_as)
 
     assert (await ensure(home, command=command())).instance == running.instance
 
 
-async def test_a_gateway_with_an_older_api_gives_way(home: Home):
+async def test_a_gateway_with_an_older_api_gives_way(home: Home) -> None:
     old = await ensure(home, command=command())
     disguise(home, old, api=API - 1)
 
@@ -243,7 +245,7 @@ async def test_a_gateway_with_an_older_api_gives_way(home: Home):
     assert starts(home) == [old.instance, new.instance]
 
 
-async def test_a_gateway_with_a_newer_api_is_left_alone_and_named(home: Home):
+async def test_a_gateway_with_a_newer_api_is_left_alone_and_named(home: Home) -> None:
     newer = await ensure(home, command=command())
     disguise(home, newer, api=API + 1, version="99.0")
 
@@ -254,7 +256,7 @@ async def test_a_gateway_with_a_newer_api_is_left_alone_and_named(home: Home):
     assert await find(home) == newer
 
 
-async def test_stop_waits_until_the_lock_is_free(home: Home):
+async def test_stop_waits_until_the_lock_is_free(home: Home) -> None:
     await ensure(home, command=command())
 
     assert await stop(home)
@@ -262,11 +264,11 @@ async def test_stop_waits_until_the_lock_is_free(home: Home):
         pass
 
 
-async def test_stop_says_that_there_was_nothing_to_stop(home: Home):
+async def test_stop_says_that_there_was_nothing_to_stop(home: Home) -> None:
     assert not await stop(home)
 
 
-async def test_a_gateway_that_does_not_answer_is_not_killed_but_named(home: Home):
+async def test_a_gateway_that_does_not_answer_is_not_killed_but_named(home: Home) -> None:
     with (
         claim(home, HOST, 0, auto_started=True),
         pytest.raises(GatewayUnreachable, match=f"process {os.getpid()}"),

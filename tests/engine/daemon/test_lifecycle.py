@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,7 +54,7 @@ async def engine(models_home: Home, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @asynccontextmanager
-async def started(home: Home, **changes: object) -> AsyncGenerator[Engine]:
+async def started(home: Home, **changes: Any) -> AsyncGenerator[Engine]:
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
         Engine.start(Settings(home, **{"device": "cpu"} | changes)) as engine,

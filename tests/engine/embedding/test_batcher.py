@@ -167,7 +167,7 @@ async def test_the_texts_of_a_departed_caller_are_not_run() -> None:
 
         assert await device.batch() == [8]
         device.release()
-        assert await asyncio.gather(first, staying) == [[5.0], [8.0]]
+        assert (await first, await staying) == ([5.0], [8.0])
 
 
 async def test_whoever_waits_when_the_model_leaves_is_told() -> None:
@@ -219,7 +219,7 @@ async def test_the_text_that_makes_a_batch_fail_takes_no_other_request_along() -
 
         assert batches[0] == [7, 8]
         assert all(len(batch) == 1 for batch in batches[1:])
-        assert await asyncio.gather(first, innocent) == [[5.0], [8.0]]
+        assert (await first, await innocent) == ([5.0], [8.0])
         with pytest.raises(DeviceFailed, match="alone"):
             await poison
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.float32_model import write_float32_onnx
+from benchmarks.peers.float32_model import write_float32_onnx
 from engine.embedding.cpu.embedder import CpuEmbedder
 from engine.embedding.cpu.graph import derived_graph
 from engine.embedding.tokenizer import TextTokenizer

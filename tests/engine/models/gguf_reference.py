@@ -7,6 +7,7 @@ rows (llama: interleaved pairs; phi3: halves), so a wrong permutation in the imp
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGUFReader
@@ -28,14 +29,14 @@ class ReferenceModel:
     def tensors(self) -> dict[str, Floats]:
         return {t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in self.reader.tensors}
 
-    def meta(self, key: str):
+    def meta(self, key: str) -> Any:
         return self.reader.fields[key].contents()
 
     @property
     def architecture(self) -> str:
-        return self.meta("general.architecture")
+        return str(self.meta("general.architecture"))
 
-    def hyper(self, key: str):
+    def hyper(self, key: str) -> Any:
         return self.meta(f"{self.architecture}.{key}")
 
     def logits(self, tokens: list[int]) -> Floats:
@@ -73,7 +74,8 @@ class ReferenceModel:
         scores = np.where(self._visible(len(x)), scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return np.einsum("hqk,khd->qhd", weights, v).reshape(len(x), -1) @ block["attn_output.weight"].T
+        mixed: Floats = np.einsum("hqk,khd->qhd", weights, v).reshape(len(x), -1)
+        return mixed @ block["attn_output.weight"].T
 
     def _visible(self, length: int) -> NDArray[np.bool_]:
         """A query sees itself and what came before, at most `sliding_window` tokens in all."""
@@ -101,8 +103,10 @@ class ReferenceModel:
             gate, up = np.split(x @ block["ffn_up.weight"].T, 2, axis=-1)
         else:
             gate, up = x @ block["ffn_gate.weight"].T, x @ block["ffn_up.weight"].T
-        return (gate / (1 + np.exp(-gate)) * up) @ block["ffn_down.weight"].T
+        inner: Floats = gate / (1 + np.exp(-gate)) * up
+        return inner @ block["ffn_down.weight"].T
 
     def _rms_norm(self, x: Floats, weight: Floats) -> Floats:
-        epsilon = self.hyper("attention.layer_norm_rms_epsilon")
-        return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * weight
+        epsilon: float = self.hyper("attention.layer_norm_rms_epsilon")
+        normed: Floats = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon)
+        return normed * weight

@@ -22,7 +22,7 @@ class Runtime:
     def next_logits(self, tokens: list[int]) -> NDArray[np.float32]:
         generator = self.generator()
         generator.append_tokens(np.array([tokens], np.int32))
-        return generator.get_logits()[0, -1]
+        return np.asarray(generator.get_logits()[0, -1], np.float32)
 
     def logits_token_by_token(self, tokens: list[int]) -> NDArray[np.float32]:
         generator = self.generator()

@@ -31,7 +31,9 @@ def imported(model: TinyGguf, folder: Path) -> tuple[Runtime, ReferenceModel]:
 
 @pytest.mark.parametrize("quantisation", EXACT)
 @pytest.mark.parametrize("model", [LLAMA, PHI3], ids=lambda model: model.architecture)
-def test_blocks_of_32_are_carried_over_without_loss(model: TinyGguf, quantisation: str, tmp_path: Path):
+def test_blocks_of_32_are_carried_over_without_loss(
+    model: TinyGguf, quantisation: str, tmp_path: Path
+) -> None:
     runtime, reference = imported(model.but(quantisation=quantisation), tmp_path)
 
     ours = runtime.next_logits(PROMPT)
@@ -41,7 +43,7 @@ def test_blocks_of_32_are_carried_over_without_loss(model: TinyGguf, quantisatio
 
 @pytest.mark.parametrize("quantisation", ROUNDED_TO_8_BITS)
 @pytest.mark.parametrize("model", [LLAMA, PHI3], ids=lambda model: model.architecture)
-def test_other_quantisations_lose_little(model: TinyGguf, quantisation: str, tmp_path: Path):
+def test_other_quantisations_lose_little(model: TinyGguf, quantisation: str, tmp_path: Path) -> None:
     runtime, reference = imported(
         model.but(quantisation=quantisation, head_quantisation=quantisation), tmp_path
     )
@@ -55,7 +57,7 @@ def test_other_quantisations_lose_little(model: TinyGguf, quantisation: str, tmp
 @pytest.mark.parametrize("model", [LLAMA, PHI3], ids=lambda model: model.architecture)
 def test_each_token_of_a_long_text_is_foreseen_as_by_a_float32_forward_pass(
     model: TinyGguf, window: int | None, tmp_path: Path
-):
+) -> None:
     runtime, reference = imported(model.but(window=window), tmp_path)
     tokens = np.random.default_rng(0).integers(3, 256, 100).tolist()
 
@@ -65,7 +67,9 @@ def test_each_token_of_a_long_text_is_foreseen_as_by_a_float32_forward_pass(
 
 
 @pytest.mark.parametrize("window", [None, 16], ids=["no window", "window of 16"])
-def test_a_long_prompt_read_at_once_is_read_as_by_a_float32_forward_pass(window: int | None, tmp_path: Path):
+def test_a_long_prompt_read_at_once_is_read_as_by_a_float32_forward_pass(
+    window: int | None, tmp_path: Path
+) -> None:
     runtime, reference = imported(PHI3.but(window=window), tmp_path)
     tokens = np.random.default_rng(0).integers(3, 256, 100).tolist()
 
@@ -74,7 +78,7 @@ def test_a_long_prompt_read_at_once_is_read_as_by_a_float32_forward_pass(window:
     np.testing.assert_allclose(ours, reference.logits(tokens)[-1], atol=1e-3)
 
 
-def test_a_window_hides_what_lies_before_it(tmp_path: Path):
+def test_a_window_hides_what_lies_before_it(tmp_path: Path) -> None:
     """If the window had no effect, the comparison past it would prove nothing."""
     _, windowed = imported(PHI3.but(window=16), tmp_path)
     tokens = PROMPT * 4
@@ -85,7 +89,7 @@ def test_a_window_hides_what_lies_before_it(tmp_path: Path):
     assert np.abs(seen - unseen).max() == 0
 
 
-def test_a_sliding_window_never_becomes_a_window_sized_cache(tmp_path: Path):
+def test_a_sliding_window_never_becomes_a_window_sized_cache(tmp_path: Path) -> None:
     imported(PHI3.but(window=16), tmp_path)
 
     config = json.loads((tmp_path / "imported" / "genai_config.json").read_text(encoding="utf-8"))
@@ -95,7 +99,7 @@ def test_a_sliding_window_never_becomes_a_window_sized_cache(tmp_path: Path):
 
 def test_a_large_model_gets_the_operators_of_the_published_phi3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(quantise, "SMALL_MODEL_PARAMETERS", 0)
     imported(PHI3.but(layers=1, window=16), tmp_path)
 
@@ -126,7 +130,7 @@ def test_a_large_model_gets_the_operators_of_the_published_phi3(
 
 def test_a_large_model_keeps_the_best_tokens_through_4_bits_and_int8_activations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(quantise, "SMALL_MODEL_PARAMETERS", 0)
     runtime, reference = imported(PHI3.but(quantisation="Q4_0", head_quantisation="Q4_0"), tmp_path)
 

@@ -36,7 +36,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_becomes_the_tokens_of_plain_sentence_piece(tokenizer: Tokenizer, text: str):
+def test_text_becomes_the_tokens_of_plain_sentence_piece(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
 
     assert ids == PlainSentencePiece(sentence_piece_vocabulary()).encode(text)
@@ -44,24 +44,24 @@ def test_text_becomes_the_tokens_of_plain_sentence_piece(tokenizer: Tokenizer, t
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(st.sampled_from("  helotinras.é🙂▁\n"), max_size=40))
-def test_any_text_becomes_the_tokens_of_plain_sentence_piece(tokenizer: Tokenizer, text: str):
+def test_any_text_becomes_the_tokens_of_plain_sentence_piece(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
 
     assert ids == PlainSentencePiece(sentence_piece_vocabulary()).encode(text)
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if "<|" not in text])
-def test_tokens_become_the_text_again(tokenizer: Tokenizer, text: str):
+def test_tokens_become_the_text_again(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_the_vocabulary_is_that_of_the_file(tokenizer: Tokenizer):
+def test_the_vocabulary_is_that_of_the_file(tokenizer: Tokenizer) -> None:
     tokens = sentence_piece_vocabulary().tokens
 
     assert tokenizer.get_vocab() == {token: number for number, token in enumerate(tokens)}
 
 
-def test_a_text_starts_with_the_bos_token_as_the_file_demands(tokenizer: Tokenizer):
+def test_a_text_starts_with_the_bos_token_as_the_file_demands(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("the").tokens == ["<s>", "▁the"]
 
 

@@ -66,7 +66,7 @@ def plain_bpe(smollm2: Imported) -> "PlainBpe":
     return PlainBpe(smollm2.reference)
 
 
-def test_the_folder_says_what_the_file_said(smollm2: Imported):
+def test_the_folder_says_what_the_file_said(smollm2: Imported) -> None:
     assert smollm2.info == GgufInfo(
         architecture="llama",
         name="Smollm2 135M 8k Lc100K Mix1 Ep2",
@@ -85,7 +85,7 @@ def test_the_folder_says_what_the_file_said(smollm2: Imported):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
-def test_logits_are_those_of_a_float32_forward_pass(smollm2: Imported, prompt: str):
+def test_logits_are_those_of_a_float32_forward_pass(smollm2: Imported, prompt: str) -> None:
     tokens = smollm2.tokenizer.encode(prompt).ids
 
     ours = smollm2.runtime.next_logits(tokens)
@@ -96,7 +96,7 @@ def test_logits_are_those_of_a_float32_forward_pass(smollm2: Imported, prompt: s
 
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
-def test_greedy_continuations_are_those_of_a_float32_forward_pass(smollm2: Imported, prompt: str):
+def test_greedy_continuations_are_those_of_a_float32_forward_pass(smollm2: Imported, prompt: str) -> None:
     tokens = smollm2.tokenizer.encode(prompt).ids
 
     written = smollm2.runtime.greedy(tokens, 24)
@@ -104,7 +104,7 @@ def test_greedy_continuations_are_those_of_a_float32_forward_pass(smollm2: Impor
     assert smollm2.reference.shortfall(tokens, written) < 0.01
 
 
-def test_the_capital_of_france_is_paris(smollm2: Imported):
+def test_the_capital_of_france_is_paris(smollm2: Imported) -> None:
     """The two best first tokens are 0.08 apart, less than int8 arithmetic would blur them."""
     tokens = smollm2.tokenizer.encode(PROMPTS["fact"]).ids
 
@@ -113,7 +113,7 @@ def test_the_capital_of_france_is_paris(smollm2: Imported):
     assert answer == "The capital of France is Paris."
 
 
-def test_both_end_tokens_end_an_answer(smollm2: Imported):
+def test_both_end_tokens_end_an_answer(smollm2: Imported) -> None:
     config = json.loads((smollm2.folder / "genai_config.json").read_text(encoding="utf-8"))
 
     assert config["model"]["eos_token_id"] == [
@@ -122,7 +122,7 @@ def test_both_end_tokens_end_an_answer(smollm2: Imported):
     ]
 
 
-def test_a_prompt_read_in_slices_and_after_a_rewind_gives_the_same_answer(smollm2: Imported):
+def test_a_prompt_read_in_slices_and_after_a_rewind_gives_the_same_answer(smollm2: Imported) -> None:
     """The logits cover the last token only; nothing that a scheduler does with a Generator needs more."""
     tokens = smollm2.tokenizer.encode(PROMPTS["poem"]).ids
     expected = smollm2.runtime.greedy(tokens, 24)
@@ -138,7 +138,7 @@ def test_a_prompt_read_in_slices_and_after_a_rewind_gives_the_same_answer(smollm
     assert (sliced, rewound) == (expected, expected)
 
 
-def test_the_runtime_renders_the_files_chat_template(smollm2: Imported):
+def test_the_runtime_renders_the_files_chat_template(smollm2: Imported) -> None:
     messages = json.dumps([{"role": "user", "content": "What is the capital of France?"}])
 
     rendered = genai.Tokenizer(smollm2.runtime.model).apply_chat_template(
@@ -148,7 +148,7 @@ def test_the_runtime_renders_the_files_chat_template(smollm2: Imported):
     assert rendered == PROMPTS["fact"]
 
 
-def test_the_tokenizer_has_the_files_vocabulary_and_merges(smollm2: Imported):
+def test_the_tokenizer_has_the_files_vocabulary_and_merges(smollm2: Imported) -> None:
     written = json.loads((smollm2.folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     tokens, merges = (smollm2.reference.meta(f"tokenizer.ggml.{key}") for key in ("tokens", "merges"))
 
@@ -157,7 +157,9 @@ def test_the_tokenizer_has_the_files_vocabulary_and_merges(smollm2: Imported):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_becomes_the_tokens_of_a_plain_bpe_and_back(smollm2: Imported, plain_bpe: "PlainBpe", text: str):
+def test_text_becomes_the_tokens_of_a_plain_bpe_and_back(
+    smollm2: Imported, plain_bpe: "PlainBpe", text: str
+) -> None:
     ids = smollm2.tokenizer.encode(text).ids
 
     assert ids == plain_bpe.encode(text)
@@ -166,7 +168,9 @@ def test_text_becomes_the_tokens_of_a_plain_bpe_and_back(smollm2: Imported, plai
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cn")), max_size=40))
-def test_any_text_becomes_the_tokens_of_a_plain_bpe(smollm2: Imported, plain_bpe: "PlainBpe", text: str):
+def test_any_text_becomes_the_tokens_of_a_plain_bpe(
+    smollm2: Imported, plain_bpe: "PlainBpe", text: str
+) -> None:
     assert smollm2.tokenizer.encode(text).ids == plain_bpe.encode(text)
 
 

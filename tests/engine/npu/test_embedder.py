@@ -19,10 +19,11 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from engine.embedding.npu import EMULATION_VARIABLE
 from engine.embedding.npu.buckets import Bucket, NpuFault, TokenIds, pad
 from engine.embedding.npu.compiler import CONTEXT
 from engine.embedding.npu.contexts import COMPILER, ContextCache
-from engine.embedding.npu.device import EMULATION_VARIABLE, Npu, find_npu
+from engine.embedding.npu.device import Npu, find_npu
 from engine.embedding.npu.embedder import NpuEmbedder
 from engine.embedding.npu.session import QnnSession
 from tests.engine.npu import one_layer_compiler
@@ -91,40 +92,20 @@ def golden_token_ids(bge_folder: Path) -> list[list[int]]:
     return [tokenizer.encode(item["text"]).ids for item in GOLDEN["items"]]
 
 
-def cosines(vectors: NDArray[np.float32], token_counts: range) -> NDArray[np.float32]:
-    """To the golden vectors of the texts of so many tokens."""
-    golden = [
-        np.frombuffer(base64.b64decode(item["vector_f32_base64"]), np.float32)
-        for item in GOLDEN["items"]
-        if item["tokens"] in token_counts
-    ]
-    return np.asarray(np.sum(vectors * golden, axis=1))
-
-
 # What is computed
 
 
-def test_the_npu_gives_the_golden_vectors(
-    tmp_path: Path, bge_folder: Path, npu: Npu, token_ids: list[list[int]]
-) -> None:
+@pytest.mark.slow  # of short texts, test_emulated.py asks for fewer
+def test_the_npu_gives_all_golden_vectors(tmp_path: Path, bge_folder: Path, npu: Npu) -> None:
     embedder = NpuEmbedder(npu, ContextCache(tmp_path, bge_folder, npu))
-    embedder.prepare(SINGLE)
-
-    vectors = embedder.run(token_ids)
-
-    assert np.all(cosines(vectors, range(33)) >= 0.999)
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.slow
-def test_the_npu_gives_the_golden_vectors_of_long_texts(tmp_path: Path, bge_folder: Path, npu: Npu) -> None:
-    embedder = NpuEmbedder(npu, ContextCache(tmp_path, bge_folder, npu))
-    for bucket in (Bucket(1, 256), Bucket(1, 512)):
+    for bucket in (SINGLE, Bucket(1, 256), Bucket(1, 512)):
         embedder.prepare(bucket)
 
-    vectors = embedder.run([ids for ids in golden_token_ids(bge_folder) if len(ids) > 32])
+    vectors = embedder.run(golden_token_ids(bge_folder))
 
-    assert np.all(cosines(vectors, range(33, 513)) >= 0.999)
+    golden = [np.frombuffer(base64.b64decode(i["vector_f32_base64"]), np.float32) for i in GOLDEN["items"]]
+    assert np.sum(vectors * golden, axis=1).min() >= 0.999
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
 def test_every_row_of_a_batch_is_right(

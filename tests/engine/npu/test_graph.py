@@ -1,6 +1,7 @@
 """The graph that the NPU's compiler is given, run here by the CPU."""
 
 import base64
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tokenizers import Tokenizer
 
+from engine.embedding.npu import parity
 from engine.embedding.npu.buckets import Bucket, NpuFault, pad, plan
-from engine.embedding.npu.graph import build_graph
+from engine.embedding.npu.graph import RECIPE, build_graph
 from engine.models.encoders.bert import BertWeights, load_weights
 from tests.golden import GOLDEN
 
@@ -60,6 +62,35 @@ def test_a_graph_has_fixed_shapes_and_standard_operators_of_opset_17(weights: Be
 
 def shape(value: onnx.ValueInfoProto) -> list[int]:
     return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+
+
+def test_the_recipe_names_one_graph_and_one_gate(
+    weights: BertWeights, bge_folder: Path, tmp_path: Path
+) -> None:
+    """If this fails, raise RECIPE and write the new digests here: what users have on disk is outdated."""
+    bucket = Bucket(2, 32)
+    graph = build_graph(weights, bucket)
+    onnx.save(graph, tmp_path / "graph.onnx")
+    probes = parity.make_probes(tmp_path / "graph.onnx", bucket, bge_folder / "tokenizer.json")
+
+    made = {
+        "graph": digest(graph.SerializeToString(deterministic=True)),
+        "probes": digest(np.concatenate(probes.token_ids).astype("<i4").tobytes()),
+        "lowest cosines": (parity.MIN_COSINE, parity.MIN_COSINE_REORDERED),
+    }
+
+    assert (RECIPE, made) == (
+        1,
+        {
+            "graph": "a7d5e7b56bd28984",
+            "probes": "25c4e4388d9fba85",
+            "lowest cosines": (0.999, 0.9999),
+        },
+    )
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def test_position_embeddings_are_repeated_for_each_row(weights: BertWeights) -> None:

@@ -57,7 +57,9 @@ async def text(client: GatewayClient, request: ChatRequest) -> str:
         return "".join([event.text async for event in events if isinstance(event, ChatPiece)])
 
 
-async def test_embeddings_come_back_as_plain_numbers_with_the_device_that_ran(shared_client: GatewayClient):
+async def test_embeddings_come_back_as_plain_numbers_with_the_device_that_ran(
+    shared_client: GatewayClient,
+) -> None:
     assert await shared_client.embed(EmbedRequest(("a", "b"))) == RemoteEmbeddings(
         model="canned-embed",
         vectors=((1, 0, 0, 0), (1, 0, 0, 0)),
@@ -67,13 +69,13 @@ async def test_embeddings_come_back_as_plain_numbers_with_the_device_that_ran(sh
     )
 
 
-async def test_the_input_type_reaches_the_engine(shared_client: GatewayClient):
+async def test_the_input_type_reaches_the_engine(shared_client: GatewayClient) -> None:
     reply = await shared_client.embed(EmbedRequest(("a",), input_type="query"))
 
     assert reply.vectors == ((0, 1, 0, 0),)
 
 
-async def test_a_chat_comes_back_event_by_event(shared_client: GatewayClient):
+async def test_a_chat_comes_back_event_by_event(shared_client: GatewayClient) -> None:
     async with aclosing(shared_client.chat(asking("hello"))) as events:
         received = [event async for event in events]
 
@@ -84,7 +86,7 @@ async def test_a_chat_comes_back_event_by_event(shared_client: GatewayClient):
     ]
 
 
-async def test_every_message_reaches_the_engine_with_its_role(shared_client: GatewayClient):
+async def test_every_message_reaches_the_engine_with_its_role(shared_client: GatewayClient) -> None:
     messages = (
         Message("system", "be brief"),
         Message("user", "hello"),
@@ -98,11 +100,11 @@ async def test_every_message_reaches_the_engine_with_its_role(shared_client: Gat
     )
 
 
-async def test_health_is_the_engines_own(shared_client: GatewayClient):
+async def test_health_is_the_engines_own(shared_client: GatewayClient) -> None:
     assert await shared_client.health() == CannedEngine().health()
 
 
-async def test_closing_a_chat_ends_it_in_the_gateway(shared_client: GatewayClient):
+async def test_closing_a_chat_ends_it_in_the_gateway(shared_client: GatewayClient) -> None:
     async with aclosing(shared_client.chat(asking("endless"))) as events:
         await anext(events)
         assert (await shared_client.health()).queue.chat == 1
@@ -111,26 +113,28 @@ async def test_closing_a_chat_ends_it_in_the_gateway(shared_client: GatewayClien
         pass
 
 
-async def test_an_unknown_model_keeps_the_engines_message(shared_client: GatewayClient):
+async def test_an_unknown_model_keeps_the_engines_message(shared_client: GatewayClient) -> None:
     with pytest.raises(ModelNotFound, match="npu-gateway pull nope"):
         await shared_client.embed(EmbedRequest(("a",), model="nope"))
 
 
-async def test_a_full_queue_says_when_to_come_back(shared_client: GatewayClient):
+async def test_a_full_queue_says_when_to_come_back(shared_client: GatewayClient) -> None:
     with pytest.raises(Overloaded, match="Too many chats") as refusal:
         await text(shared_client, asking("busy"))
 
     assert refusal.value.retry_after_seconds == 7
 
 
-async def test_a_wrong_request_names_the_field(shared_client: GatewayClient):
+async def test_a_wrong_request_names_the_field(shared_client: GatewayClient) -> None:
     with pytest.raises(BadInput) as refusal:
         await shared_client.embed(EmbedRequest(("",)))
 
     assert refusal.value.field == "input"
 
 
-async def test_an_answer_that_breaks_off_raises_the_reason_after_the_pieces(shared_client: GatewayClient):
+async def test_an_answer_that_breaks_off_raises_the_reason_after_the_pieces(
+    shared_client: GatewayClient,
+) -> None:
     async with aclosing(shared_client.chat(asking("breaks off"))) as events:
         assert await anext(events) == ChatStarted("canned-chat", "cpu")
         assert await anext(events) == ChatPiece("so far ")
@@ -140,14 +144,14 @@ async def test_an_answer_that_breaks_off_raises_the_reason_after_the_pieces(shar
 
 async def test_a_prompt_that_ends_every_gateway_is_sent_twice_then_reported(
     client: GatewayClient, home: Home
-):
+) -> None:
     with pytest.raises(GatewayUnreachable, match="ended in the middle"):
         await text(client, asking("crash"))
 
     assert len(starts(home)) == 2
 
 
-async def test_the_next_request_after_a_kill_is_answered_by_a_new_gateway(client: GatewayClient):
+async def test_the_next_request_after_a_kill_is_answered_by_a_new_gateway(client: GatewayClient) -> None:
     first = await client.endpoint()
     psutil.Process(first.pid).kill()
 
@@ -157,7 +161,9 @@ async def test_the_next_request_after_a_kill_is_answered_by_a_new_gateway(client
     assert (await client.endpoint()).instance != first.instance
 
 
-async def test_a_successor_on_the_same_port_is_asked_with_its_own_token(client: GatewayClient, home: Home):
+async def test_a_successor_on_the_same_port_is_asked_with_its_own_token(
+    client: GatewayClient, home: Home
+) -> None:
     first = await client.endpoint()
     await stop(home)
     successor = await ensure(home, command=command(port=int(first.url.rpartition(":")[2])))
@@ -169,7 +175,7 @@ async def test_a_successor_on_the_same_port_is_asked_with_its_own_token(client: 
     assert await client.endpoint() == successor
 
 
-async def test_a_token_that_stays_wrong_is_reported(home: Home):
+async def test_a_token_that_stays_wrong_is_reported(home: Home) -> None:
     async def with_a_wrong_token() -> Endpoint:
         return replace(await ensure(home, command=command()), token="wrong")
 
@@ -178,7 +184,9 @@ async def test_a_token_that_stays_wrong_is_reported(home: Home):
             await client.health()
 
 
-async def test_proxy_variables_do_not_get_in_the_way(client: GatewayClient, monkeypatch: pytest.MonkeyPatch):
+async def test_proxy_variables_do_not_get_in_the_way(
+    client: GatewayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
 

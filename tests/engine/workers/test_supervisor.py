@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def supervised(
     log_file: Path, module: str = "tests.engine.workers.odd_worker"
-) -> AsyncGenerator[tuple[Supervisor, asyncio.Queue[object], Callable[[Callable[[], bool]], object]]]:
+) -> AsyncGenerator[
+    tuple[Supervisor, asyncio.Queue[object], Callable[[Callable[[], bool]], Awaitable[None]]]
+]:
     """The supervisor, what its worker says, and a wait until something is true after a change."""
     said: asyncio.Queue[object] = asyncio.Queue()
     changed = asyncio.Event()

@@ -43,7 +43,7 @@ def add_fixtures(server: MCPServer[Any]) -> None:
     _add_resources(server)
     _add_prompts(server)
 
-    @server.completion()
+    @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]  # the SDK's has no types
     async def complete(*_: object) -> Completion:
         return Completion(values=["testValue1"])
 

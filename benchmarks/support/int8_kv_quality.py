@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.int8_kv_model import ALL_LOGITS_FILE, Floats, Reader, Tokens, open_session, slices
+from benchmarks.support.int8_kv_model import ALL_LOGITS_FILE, Floats, Reader, Tokens, open_session, slices
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read by onnxruntime at its import
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.float32_model import torch_state
+from benchmarks.peers.float32_model import torch_state
 from engine.embedding.tokenizer import TextTokenizer
 from engine.models.encoders.bert import load_weights
 
@@ -117,7 +117,7 @@ def _torch_model(folder: Path, dtype: str, threads: int):  # type: ignore[no-unt
     import torch
     from transformers import BertConfig, BertModel
 
-    from benchmarks.float32_model import CONFIG
+    from benchmarks.peers.float32_model import CONFIG
 
     torch.set_num_threads(threads)
     model = BertModel(BertConfig(**CONFIG), add_pooling_layer=False)

@@ -1,0 +1,1 @@
+"""Programs that measure this engine, most of them next to peers; README.md is their index."""

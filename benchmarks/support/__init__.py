@@ -1,0 +1,1 @@
+"""What several programs, or a long one, need: texts, variants of models, facts about the machine."""
