@@ -67,7 +67,7 @@ def _arguments(call: ToolCall) -> str:
     """As JSON, whatever was called: agents send back broken arguments, so that the model can mend them."""
     try:
         arguments = json.loads(call.arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = call.arguments
     return json.dumps(arguments, ensure_ascii=False)
 
