@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -140,7 +141,11 @@ async def work(http: httpx2.AsyncClient) -> dict[str, tuple[int, int]]:
     return {model["id"]: (model["requests"], model["tokens"]) for model in models}
 
 
-QUESTION = {"model": CHATTER, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
+PLAYWRIGHT = Path(__file__).parents[1] / "data" / "playwright-mcp-tools.json"
+QUESTION: dict[str, Any] = {
+    "model": CHATTER,
+    "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+}
 
 
 async def test_choices_streamed_together_are_those_of_the_whole_answer(http: httpx2.AsyncClient) -> None:
@@ -176,6 +181,49 @@ async def test_a_function_that_must_be_called_is_called_with_arguments_of_its_sc
     assert choice["finish_reason"] == "function_call"
     assert called["function_call"]["name"] == "weather"
     assert json.loads(called["function_call"]["arguments"])["city"] in ("Paris", "Rome")
+    assert answer.status_code == 200
+
+
+async def test_the_tools_of_a_whole_mcp_server_are_taken_as_they_are(http: httpx2.AsyncClient) -> None:
+    """Their prompt is most of the model's context, and takes a while to read."""
+    functions = json.loads(PLAYWRIGHT.read_text(encoding="utf-8"))["tools"]
+    tools = [{"type": "function", "function": function} for function in functions]
+    asked = QUESTION | {"tools": tools, "tool_choice": "required", "temperature": 0, "max_tokens": 40}
+
+    answer = await http.post("/v1/chat/completions", json=asked, timeout=300)
+
+    assert (answer.status_code, len(tools)) == (200, 25)
+    call = answer.json()["choices"][0]["message"]["tool_calls"][0]
+    assert call["function"]["name"] in {function["name"] for function in functions}
+    assert answer.headers["x-loosened-schemas"] == "browser_drop: properties.data.propertyNames"
+
+
+async def test_a_function_of_a_namespace_is_called_under_it(http: httpx2.AsyncClient) -> None:
+    weather = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+    namespace = {"type": "namespace", "name": "mcp__now", "tools": [weather]}
+    asked = {
+        "model": CHATTER,
+        "input": "What is the weather?",
+        "tools": [{"type": "web_search"}, namespace],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+
+    answer = await http.post("/v1/responses", json=asked)
+
+    (call,) = answer.json()["output"]
+    assert (call["namespace"], call["name"], call["arguments"]) == ("mcp__now", "weather", "{}")
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[" * 1500, '{"a": "\\ud800"}'], ids=lambda text: text[:8])
+async def test_broken_arguments_of_an_earlier_call_end_no_conversation(
+    http: httpx2.AsyncClient, arguments: str
+) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    turns = [{"role": "assistant", "tool_calls": [call]}, *QUESTION["messages"]]
+
+    answer = await http.post("/v1/chat/completions", json=QUESTION | {"messages": turns, "max_tokens": 2})
+
     assert answer.status_code == 200
 
 
