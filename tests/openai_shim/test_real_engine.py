@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,22 +11,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from engine.daemon.endpoint import read
-from engine.settings import Home
 from tests.openai_shim.processes import CHATTER, ENDLESS
 
 EMBEDDER = "bge-small-en-v1.5"
 PLACES = 8
 """Conversations that advance together; a ninth waits."""
 BRIEF = ENDLESS | {"max_tokens": 2}
-
-
-@pytest.fixture
-async def http(gateway_home: Home) -> AsyncGenerator[httpx2.AsyncClient]:
-    endpoint = read(gateway_home)
-    assert endpoint is not None
-    async with httpx2.AsyncClient(base_url=endpoint.url, trust_env=False, timeout=60) as client:
-        yield client
 
 
 async def queue(http: httpx2.AsyncClient, kind: str) -> int:
@@ -141,8 +130,7 @@ async def work(http: httpx2.AsyncClient) -> dict[str, tuple[int, int]]:
     return {model["id"]: (model["requests"], model["tokens"]) for model in models}
 
 
-PLAYWRIGHT = Path(__file__).parents[1] / "data" / "playwright-mcp-tools.json"
-QUESTION: dict[str, Any] = {
+QUESTION = {
     "model": CHATTER,
     "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
 }
@@ -181,49 +169,6 @@ async def test_a_function_that_must_be_called_is_called_with_arguments_of_its_sc
     assert choice["finish_reason"] == "function_call"
     assert called["function_call"]["name"] == "weather"
     assert json.loads(called["function_call"]["arguments"])["city"] in ("Paris", "Rome")
-    assert answer.status_code == 200
-
-
-async def test_the_tools_of_a_whole_mcp_server_are_taken_as_they_are(http: httpx2.AsyncClient) -> None:
-    """Their prompt is most of the model's context, and takes a while to read."""
-    functions = json.loads(PLAYWRIGHT.read_text(encoding="utf-8"))["tools"]
-    tools = [{"type": "function", "function": function} for function in functions]
-    asked = QUESTION | {"tools": tools, "tool_choice": "required", "temperature": 0, "max_tokens": 40}
-
-    answer = await http.post("/v1/chat/completions", json=asked, timeout=300)
-
-    assert (answer.status_code, len(tools)) == (200, 25)
-    call = answer.json()["choices"][0]["message"]["tool_calls"][0]
-    assert call["function"]["name"] in {function["name"] for function in functions}
-    assert answer.headers["x-loosened-schemas"] == "browser_drop: properties.data.propertyNames"
-
-
-async def test_a_function_of_a_namespace_is_called_under_it(http: httpx2.AsyncClient) -> None:
-    weather = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
-    namespace = {"type": "namespace", "name": "mcp__now", "tools": [weather]}
-    asked = {
-        "model": CHATTER,
-        "input": "What is the weather?",
-        "tools": [{"type": "web_search"}, namespace],
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-    }
-
-    answer = await http.post("/v1/responses", json=asked)
-
-    (call,) = answer.json()["output"]
-    assert (call["namespace"], call["name"], call["arguments"]) == ("mcp__now", "weather", "{}")
-
-
-@pytest.mark.parametrize("arguments", ["", "{", "[" * 1500, '{"a": "\\ud800"}'], ids=lambda text: text[:8])
-async def test_broken_arguments_of_an_earlier_call_end_no_conversation(
-    http: httpx2.AsyncClient, arguments: str
-) -> None:
-    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
-    turns = [{"role": "assistant", "tool_calls": [call]}, *QUESTION["messages"]]
-
-    answer = await http.post("/v1/chat/completions", json=QUESTION | {"messages": turns, "max_tokens": 2})
-
     assert answer.status_code == 200
 
 
