@@ -53,7 +53,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """arguments: a JSON object."""
+    """arguments: a JSON object, as text; in an earlier turn, any text that was taken for one."""
 
     id: str
     name: str

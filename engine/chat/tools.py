@@ -66,10 +66,11 @@ def _written(message: Message) -> Message:
 def _arguments(call: ToolCall) -> str:
     """As JSON, whatever was called: agents send back broken arguments, so that the model can mend them."""
     try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError:
-        arguments = call.arguments
-    return json.dumps(arguments, ensure_ascii=False)
+        arguments = json.dumps(json.loads(call.arguments or "{}"), ensure_ascii=False)
+        arguments.encode()  # an escape can stand for half of a character
+    except (ValueError, RecursionError):
+        return json.dumps(call.arguments, ensure_ascii=False)
+    return arguments
 
 
 _CUT_OFF = re.compile(r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "arguments": (?P<arguments>.*)', re.DOTALL)

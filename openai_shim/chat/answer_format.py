@@ -1,42 +1,58 @@
 """The form of the answer: any text, some JSON object, or JSON by a schema."""
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import PlainValidator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine.types import JsonFormat
+from openai_shim.http.parsing import RequestModel
+
+FormatKind = Literal["text", "json_object", "json_schema"]
 
 
-class FreeFormat(TypedDict):
-    type: Literal["text", "json_object"]
+class SchemaNotes(RequestModel):
+    """Known, and without effect: every answer is held to its schema."""
+
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
 
 
-class WrappedSchema(TypedDict):
-    schema: dict[str, Any]
+class NamedSchema(SchemaNotes):
+    schema_: dict[str, Any] = Field(alias="schema")
 
 
-class SchemaFormat(TypedDict):
-    type: Literal["json_schema"]
-    json_schema: WrappedSchema
+class AnswerFormat(RequestModel):
+    """schema: of a json_object, as llama.cpp's server has it."""
 
+    type: FormatKind
+    json_schema: NamedSchema | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
 
-def json_format(value: object) -> JsonFormat | None:
-    match value:
-        case None | {"type": "text"}:
-            return None
-        case {"type": "json_object"}:
-            return JsonFormat()
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return JsonFormat(json.dumps(schema, ensure_ascii=False))
-        case {"type": "json_schema"}:
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> "AnswerFormat":
+        if self.type == "json_schema" and self.json_schema is None:
             raise PydanticCustomError("response_format", "of type json_schema needs json_schema.schema")
-        case _:
-            raise PydanticCustomError("response_format", "must be of type text, json_object or json_schema")
+        return self
+
+    def to_engine(self) -> JsonFormat | None:
+        if self.json_schema and self.type == "json_schema":
+            return json_format(self.type, self.json_schema.schema_)
+        return json_format(self.type, self.schema_)
+
+    def ignored(self) -> Iterator[str]:
+        yield from super().ignored()
+        if self.type != "json_object" and self.schema_ is not None:
+            yield "schema"
+        if self.type != "json_schema" and self.json_schema is not None:
+            yield "json_schema"
 
 
-AnswerFormat = Annotated[
-    JsonFormat | None, PlainValidator(json_format, json_schema_input_type=FreeFormat | SchemaFormat | None)
-]
+def json_format(kind: FormatKind, schema: dict[str, Any] | None) -> JsonFormat | None:
+    """schema: None allows any object."""
+    if kind == "text":
+        return None
+    return JsonFormat(None if schema is None else json.dumps(schema, ensure_ascii=False))

@@ -1,62 +1,76 @@
 """The messages of a conversation, as they are sent."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine.types import Message, Role, ToolCall
-from openai_shim.http.parsing import RequestModel
+from openai_shim.http.parsing import RequestModel, type_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 TEXT_KINDS = ("text", "input_text", "output_text")
-"""Chat completions know the first, responses the others."""
 
 
-class TextPart(TypedDict):
+class TextPart(RequestModel):
+    """Chat completions know the first type, responses the others."""
+
     type: Literal["text", "input_text", "output_text"]
     text: str
 
-
-def text_of_parts(value: object) -> object:
-    """Content may come as a list of parts; those of text are joined, others refused by name."""
-    if not isinstance(value, list):
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        kind = type_of(value)
+        if kind is not None and kind not in TEXT_KINDS:
+            raise PydanticCustomError("part", f"is of type {kind!r}; this model reads text only")
         return value
-    texts = []
-    for index, part in enumerate(value):
-        kind = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if isinstance(part, dict) else None
-        if kind not in TEXT_KINDS:
-            raise PydanticCustomError("part", f"part {index} is of type {kind!r}; this model reads text only")
-        if not isinstance(text, str):
-            raise PydanticCustomError("part", f"part {index} has no text")
-        texts.append(text)
-    return "\n".join(texts)
 
 
-Content = Annotated[
-    str | None, BeforeValidator(text_of_parts, json_schema_input_type=str | list[TextPart] | None)
+class RefusalPart(RequestModel):
+    """Of an earlier answer, by a model that has refusals beside its text."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    def ignored(self) -> Iterator[str]:
+        yield from super().ignored()
+        yield "refusal"
+
+
+def _kind_of_part(part: object) -> str:
+    return "<refusal>" if type_of(part) == "refusal" else "<text>"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")],
+    Discriminator(_kind_of_part),
 ]
 
 
-def json_object(value: str) -> str:
-    """Arguments that a model wrote and a client sends back. Some send nothing where there are none."""
-    try:
-        parsed = json.loads(value or "{}")
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise PydanticCustomError("arguments", "must be a JSON object, as text")
-    return json.dumps(parsed, ensure_ascii=False)
+def _kind_of_content(content: object) -> str:
+    return "<parts>" if isinstance(content, list) else "<text>"
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>")],
+    Discriminator(_kind_of_content),
+]
+
+
+def text_of(content: Content | None) -> str:
+    if isinstance(content, list):
+        return "\n".join(part.text for part in content if isinstance(part, TextPart))
+    return content or ""
 
 
 class CalledFunction(RequestModel):
+    """arguments: what the model wrote. They may be broken: it is to see that."""
+
     name: Name
-    arguments: Annotated[str, AfterValidator(json_object)]
+    arguments: str
 
     def to_engine(self, call_id: str) -> ToolCall:
         return ToolCall(call_id, self.name, self.arguments)
@@ -75,7 +89,7 @@ class ChatMessage(RequestModel):
     """name: of the function whose result this is, from before there were tools; ignored elsewhere."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Content = None
+    content: Content | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: str | None = None
     function_call: CalledFunction | None = None
@@ -92,12 +106,12 @@ class ChatMessage(RequestModel):
 
     def to_engine(self) -> Message:
         if self.role == "function":
-            return Message("tool", self.content or "", tool_call_id=self.name)
+            return Message("tool", text_of(self.content), tool_call_id=self.name)
         role: Role = "system" if self.role == "developer" else self.role
         calls = [call.to_engine() for call in self.tool_calls or ()]
         if self.function_call:  # it has no id: its result is known by the function's name
             calls.append(self.function_call.to_engine(self.function_call.name))
-        return Message(role, self.content or "", tuple(calls), self.tool_call_id)
+        return Message(role, text_of(self.content), tuple(calls), self.tool_call_id)
 
     def ignored(self) -> Iterator[str]:
         yield from super().ignored()

@@ -28,7 +28,7 @@ class ChatCompletionRequest(GenerationRequest):
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: AnswerFormat = None
+    response_format: AnswerFormat | None = None
     tools: list[ToolDefinition] | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
@@ -47,19 +47,23 @@ class ChatCompletionRequest(GenerationRequest):
         """One request for each choice. Raises BadParameter."""
         messages = tuple(message.to_engine() for message in self.messages)
         tools = self._tool_use()
+        answer_format = self.response_format.to_engine() if self.response_format else None
         return [
-            ChatRequest(messages, self.model, self._chat_sampling(choice), self.response_format, tools)
+            ChatRequest(messages, self.model, self._chat_sampling(choice), answer_format, tools)
             for choice in range(self.choices)
         ]
 
     def _tool_use(self) -> ToolUse | None:
         tools = tool_use(
-            [tool.function for tool in self.tools or ()],
+            [tool.function.to_engine() for tool in self.tools or ()],
             self.tool_choice,
             parallel=self.parallel_tool_calls is not False,
         )
         functions = tool_use(
-            self.functions or (), self.function_call, parallel=False, choice_field="function_call"
+            [function.to_engine() for function in self.functions or ()],
+            self.function_call,
+            parallel=False,
+            choice_field="function_call",
         )
         return tools or functions
 

@@ -79,10 +79,9 @@ FunctionChoice = Annotated[
 
 
 def tool_use(
-    tools: Sequence[FunctionDefinition], choice: Any, *, parallel: bool, choice_field: str = "tool_choice"
+    offered: Sequence[Tool], choice: Any, *, parallel: bool, choice_field: str = "tool_choice"
 ) -> ToolUse | None:
     """choice: as `chosen_tool` or `chosen_function` left it. None without tools. Raises BadParameter."""
-    offered = tuple(tool.to_engine() for tool in tools)
     only = choice["only"] if isinstance(choice, dict) else None
     if only is not None and only not in {tool.name for tool in offered}:
         raise BadParameter(f"{choice_field} names {only!r}, which is none of the tools.", param=choice_field)
@@ -91,4 +90,4 @@ def tool_use(
     if not offered:
         return None
     word = choice if isinstance(choice, str) else "auto"
-    return ToolUse(offered, word, only, parallel)  # type: ignore[arg-type]
+    return ToolUse(tuple(offered), word, only, parallel)  # type: ignore[arg-type]

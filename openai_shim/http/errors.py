@@ -6,6 +6,7 @@ it; LiteLLM takes any mention of a rate limit for one, so no other error may spe
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -178,12 +179,15 @@ def _retry_after(error: engine_errors.Unavailable) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
 
 
+_TAG = re.compile(r"<\w+>")
+"""Which of its forms a value was taken for: no name that the caller knows."""
+
+
 def _invalid(detail: ErrorDetails) -> Failure:
     if detail["type"] == "json_invalid":
         return _bad_request(f"The body is not valid JSON: {detail['ctx']['error']}.", "invalid_json", None)
-    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(
-        "."
-    )
+    named = (part for part in detail["loc"] if not _TAG.fullmatch(str(part)))
+    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).lstrip(".")
     if detail["type"] == "missing":
         return _bad_request(f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
     code = "invalid_type" if detail["type"].endswith("_type") else "invalid_value"

@@ -45,14 +45,23 @@ class RequestModel(BaseModel):
         return self
 
     def ignored(self) -> Iterator[str]:
-        """Dotted names of the fields, here and in nested objects, that had no effect; null asked for none."""
-        asked = (name for name, value in (self.model_extra or {}).items() if value is not None)
+        """Dotted names of the fields, here and in nested objects, that had no effect.
+
+        Null, an empty list and an empty object asked for none.
+        """
+        asked = (name for name, value in (self.model_extra or {}).items() if value not in (None, [], {}))
         yield from (name for name in asked if name not in self.idle_values)
         for name in type(self).model_fields:
             value = getattr(self, name)
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, RequestModel):
                     yield from (f"{name}.{inner}" for inner in item.ignored())
+
+
+def type_of(value: object) -> str | None:
+    """What an object says that it is, read or not."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return kind if isinstance(kind, str) else None
 
 
 M = TypeVar("M", bound=RequestModel)

@@ -14,7 +14,6 @@ from openai_shim.responses.reply import (
     OutputItem,
     OutputMessage,
     ResponseWriter,
-    function_call,
     new_id,
     output_message,
     output_text,
@@ -84,13 +83,13 @@ class ResponseFrames:
         self._output.append(item)
 
     def _call(self, call: ToolCall) -> Iterator[bytes]:
-        item = function_call(call)
+        item = self._writer.function_call(call)
         item_id, arguments = item["id"], call.arguments
         begun: FunctionCall = {**item, "status": "in_progress", "arguments": ""}
         name = "response.function_call_arguments"
         yield self._of_item("response.output_item.added", item=begun)
         yield self._of_item(f"{name}.delta", item_id=item_id, delta=arguments)
-        yield self._of_item(f"{name}.done", item_id=item_id, name=call.name, arguments=arguments)
+        yield self._of_item(f"{name}.done", item_id=item_id, name=item["name"], arguments=arguments)
         yield self._of_item("response.output_item.done", item=item)
         self._output.append(item)
 

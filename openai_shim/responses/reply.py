@@ -4,15 +4,17 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Literal, NotRequired
 
 import orjson
 from pydantic import GetPydanticSchema
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from engine.types import Completion, FinishReason, JsonFormat, ToolCall, Usage
+from engine.types import Completion, FinishReason, ToolCall, Usage
 from openai_shim.http.errors import Failure
-from openai_shim.responses.request import ResponseRequest
+from openai_shim.responses.request import ResponseRequest, TextFormat
+from openai_shim.responses.tools import addresses
 
 Echo = Annotated[orjson.Fragment, GetPydanticSchema(lambda _, schema_of: schema_of(dict[str, object]))]
 """An object of the request as the caller wrote it: orjson cannot write every number that callers can."""
@@ -41,6 +43,7 @@ class FunctionCall(TypedDict):
     type: Literal["function_call"]
     status: Literal["in_progress", "completed"]
     call_id: str
+    namespace: NotRequired[str]
     name: str
     arguments: str
 
@@ -109,7 +112,7 @@ class ResponseWriter:
 
     def whole(self, completion: Completion) -> Response:
         reason = completion.finish_reason
-        output: list[OutputItem] = [function_call(call) for call in completion.tool_calls]
+        output: list[OutputItem] = [self.function_call(call) for call in completion.tool_calls]
         if completion.text or not output:
             output.insert(
                 0, output_message(completion.text, new_id("msg"), status_of(completion.finish_reason))
@@ -155,6 +158,22 @@ class ResponseWriter:
         error: ResponseError = {"code": failure.code or "server_error", "message": failure.message}
         return {**self.begun(), "status": "failed", "error": error, "output": [*output]}
 
+    def function_call(self, call: ToolCall) -> FunctionCall:
+        namespace, name = self._addresses.get(call.name, (None, call.name))
+        written: FunctionCall = {
+            "id": new_id("fc"),
+            "type": "function_call",
+            "status": "completed",
+            "call_id": call.id,
+            "name": name,
+            "arguments": call.arguments,
+        }
+        return {**written, "namespace": namespace} if namespace else written
+
+    @cached_property
+    def _addresses(self) -> dict[str, tuple[str | None, str]]:
+        return addresses(self.asked.tools or ())
+
 
 def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(24)}"
@@ -182,17 +201,6 @@ def output_text(text: str) -> OutputText:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def function_call(call: ToolCall) -> FunctionCall:
-    return {
-        "id": new_id("fc"),
-        "type": "function_call",
-        "status": "completed",
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": call.arguments,
-    }
-
-
 def _usage(usage: Usage) -> ResponseUsage:
     return {
         "input_tokens": usage.prompt_tokens,
@@ -203,12 +211,13 @@ def _usage(usage: Usage) -> ResponseUsage:
     }
 
 
-def _format(wanted: JsonFormat | None) -> dict[str, object]:
-    if wanted is None:
+def _format(wanted: TextFormat | None) -> dict[str, object]:
+    form = wanted.to_engine() if wanted else None
+    if form is None:
         return {"type": "text"}
-    if wanted.schema is None:
+    if form.schema is None:
         return {"type": "json_object"}
-    schema = orjson.Fragment(wanted.schema)
+    schema = orjson.Fragment(form.schema)
     return {"type": "json_schema", "name": "answer", "schema": schema, "strict": True}
 
 

@@ -1,111 +1,61 @@
 """What /v1/responses is asked. Nothing is kept between requests."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from engine.types import ChatRequest, JsonFormat, Message, Role, Sampling, ToolCall
-from openai_shim.chat.answer_format import FreeFormat, json_format
-from openai_shim.chat.messages import Content, json_object
-from openai_shim.chat.tools import FunctionDefinition, chosen_tool, tool_use
-from openai_shim.http.errors import WIRE_NAMES
+from engine.types import ChatRequest, JsonFormat, Sampling
+from openai_shim.chat.answer_format import FormatKind, SchemaNotes, json_format
+from openai_shim.chat.tools import chosen_tool, tool_use
+from openai_shim.http.errors import WIRE_NAMES, BadParameter
 from openai_shim.http.parsing import RequestModel
-
-_NEEDED = {
-    "message": ("role", "content"),
-    "function_call": ("call_id", "name", "arguments"),
-    "function_call_output": ("call_id", "output"),
-}
+from openai_shim.responses.items import InputItem, conversation
+from openai_shim.responses.tools import NamedResponseTool, ResponseTool, offered
 
 
-class InputItem(RequestModel):
-    """A message, a call that the assistant made, or what a call gave. id and status: of an earlier answer."""
+class TextFormat(SchemaNotes):
+    """What chat completions have under json_schema stands beside the type here."""
 
-    type: Literal["message", "function_call", "function_call_output"] = "message"
-    role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: Content = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: Content = None
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    type: FormatKind
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "InputItem":
-        for name in _NEEDED[self.type]:
-            if getattr(self, name) is None:
-                raise PydanticCustomError("missing_field", f"{name} is required for the type {self.type!r}")
-        if self.arguments is not None:
-            json_object(self.arguments)
+    def _has_its_schema(self) -> "TextFormat":
+        if self.type == "json_schema" and self.schema_ is None:
+            raise PydanticCustomError("text_format", "of type json_schema needs schema")
         return self
 
-    def to_engine(self) -> Message:
-        if self.type == "function_call":
-            arguments = json_object(self.arguments or "")
-            return Message("assistant", "", (ToolCall(self.call_id or "", self.name or "", arguments),))
-        if self.type == "function_call_output":
-            return Message("tool", self.output or "", tool_call_id=self.call_id)
-        role: Role = "system" if self.role == "developer" else self.role or "user"
-        return Message(role, self.content or "")
+    def to_engine(self) -> JsonFormat | None:
+        return json_format(self.type, self.schema_)
+
+    def ignored(self) -> Iterator[str]:
+        yield from super().ignored()
+        if self.type == "text" and self.schema_ is not None:
+            yield "schema"
+
+
+class TextOptions(RequestModel):
+    format: TextFormat | None = None
 
 
 def _items(value: object) -> object:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-class ResponseTool(FunctionDefinition):
-    type: Literal["function"]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_the_callers(cls, value: object) -> object:
-        kind = value.get("type") if isinstance(value, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise PydanticCustomError("tool", f"is of type {kind!r}; only functions can be called here")
-        return value
-
-
-class NamedResponseTool(TypedDict):
-    type: Literal["function"]
-    name: str
-
-
-class TextSchemaFormat(TypedDict):
-    type: Literal["json_schema"]
-    schema: dict[str, Any]
-
-
-def _text_format(value: object) -> JsonFormat | None:
-    """The fields that chat completions have under json_schema stand beside the type here."""
-    if isinstance(value, dict) and value.get("type") == "json_schema":
-        value = {"type": "json_schema", "json_schema": value}
-    return json_format(value)
-
-
-class TextOptions(RequestModel):
-    format: Annotated[
-        JsonFormat | None,
-        PlainValidator(_text_format, json_schema_input_type=FreeFormat | TextSchemaFormat | None),
-    ] = None
-
-
 class ResponseRequest(RequestModel):
+    """include, store, truncation: nothing is kept, cut or shown beside the answer, so they have no effect."""
+
     idle_values = MappingProxyType(
         {
             "background": (False,),
             "conversation": (),
-            "include": ([],),
             "max_tool_calls": (),
             "previous_response_id": (),
             "prompt": (),
-            "store": (False,),
             "top_logprobs": (0,),
-            "truncation": ("disabled",),
         }
     )
 
@@ -114,7 +64,7 @@ class ResponseRequest(RequestModel):
             **WIRE_NAMES,
             "messages": "input",
             "json_format": "text.format",
-            "tools": "tools[{index}].parameters",
+            "tools": "tools",  # those that the engine counts are not all that were sent
         }
     )
 
@@ -139,28 +89,31 @@ class ResponseRequest(RequestModel):
     ] = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
+    include: list[str] | None = None
+    store: bool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     stream: bool | None = None
 
     def to_engine(self) -> ChatRequest:
-        """Raises BadInput."""
+        """Raises BadParameter."""
+        messages = conversation(self.instructions, self.input)
+        if not messages:
+            raise BadParameter("The input has no message.", param="input")
         return ChatRequest(
-            self._messages(),
+            messages,
             self.model,
             Sampling(
                 max_tokens=self.max_output_tokens,
                 temperature=1.0 if self.temperature is None else self.temperature,
                 top_p=1.0 if self.top_p is None else self.top_p,
             ),
-            self.text.format if self.text else None,
-            tool_use(self.tools or (), self.tool_choice, parallel=self.parallel_tool_calls is not False),
+            self.text.format.to_engine() if self.text and self.text.format else None,
+            tool_use(
+                offered(self.tools or ()), self.tool_choice, parallel=self.parallel_tool_calls is not False
+            ),
         )
 
-    def _messages(self) -> tuple[Message, ...]:
-        """Text and calls that the assistant gave in one turn become one message."""
-        messages = [Message("system", self.instructions)] if self.instructions else []
-        for message in (item.to_engine() for item in self.input):
-            if message.tool_calls and messages and messages[-1].role == "assistant":
-                messages[-1] = replace(messages[-1], tool_calls=messages[-1].tool_calls + message.tool_calls)
-            else:
-                messages.append(message)
-        return tuple(messages)
+    def ignored(self) -> Iterator[str]:
+        yield from super().ignored()
+        asked = {"include": self.include, "store": self.store, "truncation": self.truncation == "auto"}
+        yield from (name for name, something in asked.items() if something)

@@ -14,7 +14,8 @@ import pytest
 from sanic import Sanic
 
 from engine.daemon import Endpoint
-from engine.settings import Settings
+from engine.daemon.endpoint import read
+from engine.settings import Home, Settings
 from openai_shim.app import create_app
 from openai_shim.http.context import App, GatewayContext
 from openai_shim.serve.server import serving
@@ -69,3 +70,12 @@ def running(shared_gateway: Gateway) -> Gateway:
     """An open gateway with default settings that has not been asked anything yet."""
     shared_gateway.engine.requests.clear()
     return shared_gateway
+
+
+@pytest.fixture
+async def http(gateway_home: Home) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of a gateway with the real models."""
+    endpoint = read(gateway_home)
+    assert endpoint is not None
+    async with httpx2.AsyncClient(base_url=endpoint.url, trust_env=False, timeout=60) as client:
+        yield client

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,22 +11,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from engine.daemon.endpoint import read
-from engine.settings import Home
 from tests.openai_shim.processes import CHATTER, ENDLESS
 
 EMBEDDER = "bge-small-en-v1.5"
 PLACES = 8
 """Conversations that advance together; a ninth waits."""
 BRIEF = ENDLESS | {"max_tokens": 2}
-
-
-@pytest.fixture
-async def http(gateway_home: Home) -> AsyncGenerator[httpx2.AsyncClient]:
-    endpoint = read(gateway_home)
-    assert endpoint is not None
-    async with httpx2.AsyncClient(base_url=endpoint.url, trust_env=False, timeout=60) as client:
-        yield client
 
 
 async def queue(http: httpx2.AsyncClient, kind: str) -> int:
@@ -140,7 +130,10 @@ async def work(http: httpx2.AsyncClient) -> dict[str, tuple[int, int]]:
     return {model["id"]: (model["requests"], model["tokens"]) for model in models}
 
 
-QUESTION = {"model": CHATTER, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
+QUESTION = {
+    "model": CHATTER,
+    "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+}
 
 
 async def test_choices_streamed_together_are_those_of_the_whole_answer(http: httpx2.AsyncClient) -> None:

@@ -81,7 +81,11 @@ def test_a_call_that_the_token_limit_cut_off_is_given_back_as_far_as_it_came(
     )
 
 
-@pytest.mark.parametrize("arguments", ["not JSON", '{"zone": "UT', "", "[1]"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["not JSON", '{"zone": "UT', "", "[1]", "[" * 100_000, '{"zone": "\\ud800"}'],
+    ids=lambda arguments: arguments[:16],
+)
 def test_broken_arguments_of_an_earlier_call_are_shown_to_the_model_as_json(arguments: str) -> None:
     (written,) = explained([Message("assistant", "", (ToolCall("c1", "get_time", arguments),))], None)
 

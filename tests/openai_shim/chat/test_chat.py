@@ -26,6 +26,7 @@ from tests.openai_shim.fakes import CHATTER, REVISION, FakeEngine, settings
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 ASKED = (Message("user", "Hello"),)
+TEXT = {"type": "text", "text": "Hello"}
 
 
 ADD = ToolCall("call_1", "add", '{"a": 2}')
@@ -152,6 +153,10 @@ async def test_every_sampling_field_reaches_the_engine(
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             Message("user", "a\nb"),
         ),
+        (
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            Message("assistant", ""),
+        ),
     ],
     ids=str,
 )
@@ -190,21 +195,14 @@ async def test_every_form_of_a_message_is_read(
             {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}},
             "tool_choice",
         ),
-        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [ADDED | {"function": {"name": "f"}}]}]},
-            "messages[0].tool_calls[0].function.arguments",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+            "response_format.json_schema.schema",
         ),
         (
-            {
-                "messages": [
-                    {
-                        "role": "assistant",
-                        "tool_calls": [ADDED | {"function": {"name": "f", "arguments": "["}}],
-                    }
-                ]
-            },
+            {"messages": [{"role": "assistant", "tool_calls": [ADDED | {"function": {"name": "f"}}]}]},
             "messages[0].tool_calls[0].function.arguments",
         ),
         ({"presence_penalty": 3}, "presence_penalty"),
@@ -220,9 +218,10 @@ async def test_every_form_of_a_message_is_read(
         ({"messages": [{"role": "function", "content": "4"}]}, "messages[0]"),
         ({"messages": [{"role": "poet", "content": "Hello"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": ["Hello"]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": ["Hello"]}]}, "messages[0].content[0]"),
         ({"model": 7}, "model"),
     ],
     ids=str,
@@ -267,15 +266,31 @@ async def test_unknown_fields_are_named_in_the_reply_wherever_they_are(running: 
         user="me",
         best_wishes=3,
         stream_options={"include_obfuscation": False},
-        messages=[{"role": "user", "content": "Hello", "name": "Ann"}],
+        messages=[
+            {"role": "user", "content": [TEXT | {"cache_control": {"type": "ephemeral"}}], "name": "Ann"},
+            {"role": "assistant", "content": [TEXT, {"type": "refusal", "refusal": "No."}]},
+        ],
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "city", "schema": CITY, "strength": 1},
+            "schema": CITY,
+            "strict": True,
+        },
         **{"a\r\nx-injected: 1": 1},
     )
 
     assert reply.status_code == 200
-    assert (
-        reply.headers["x-ignored-params"]
-        == "best_wishes,messages.name,stream_options.include_obfuscation,user"
-    )
+    assert reply.headers["x-ignored-params"].split(",") == [
+        "best_wishes",
+        "messages.content.cache_control",
+        "messages.content.refusal",
+        "messages.name",
+        "response_format.json_schema.strength",
+        "response_format.schema",
+        "response_format.strict",
+        "stream_options.include_obfuscation",
+        "user",
+    ]
     assert "x-injected" not in reply.headers
 
 
@@ -283,6 +298,8 @@ async def test_unknown_fields_are_named_in_the_reply_wherever_they_are(running: 
     ("wanted", "expected"),
     [
         ({"type": "json_object"}, JsonFormat()),
+        ({"type": "json_object", "schema": CITY}, JsonFormat(json.dumps(CITY))),
+        ({"type": "text", "schema": CITY}, None),
         (
             {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}},
             JsonFormat(json.dumps(CITY)),
@@ -291,11 +308,20 @@ async def test_unknown_fields_are_named_in_the_reply_wherever_they_are(running: 
     ids=str,
 )
 async def test_the_form_of_the_answer_reaches_the_engine(
-    running: Gateway, wanted: dict[str, object], expected: JsonFormat
+    running: Gateway, wanted: dict[str, object], expected: JsonFormat | None
 ) -> None:
     await post(running, response_format=wanted)
 
     assert running.engine.requests == [ChatRequest(ASKED, CHATTER, json_format=expected)]
+
+
+async def test_empty_lists_and_objects_ask_for_nothing() -> None:
+    """SDKs fill fields in with them."""
+    content = [{"type": "text", "text": "Hello", "annotations": []}]
+    async with gateway(configured=settings(strict=True)) as running:
+        reply = await post(running, metadata={}, messages=[{"role": "user", "content": content}])
+
+    assert reply.status_code == 200
 
 
 async def test_an_answer_sent_back_as_it_came_is_nothing_unknown() -> None:

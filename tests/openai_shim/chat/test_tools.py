@@ -8,6 +8,8 @@ import pytest
 from engine.types import (
     ChatRequest,
     ChatToolCall,
+    Message,
+    ToolCall,
     ToolUse,
 )
 from tests.openai_shim.chat.test_chat import ADD, ADDED, ASKED, HELLO, TOOLS, WEATHER, post
@@ -49,6 +51,25 @@ async def test_the_openai_client_gets_the_calls_whole_and_streamed() -> None:
         {"index": 0} | ADDED,
         {"index": 1} | ADDED | {"id": "call_2"},
     ]
+
+
+BROKEN = ["", "[", '{"a": 2', "Paris", "NaN", "[1]", '{"a": "\\x"}', "[" * 100_000, '{"b":1,  "a":2}']
+"""What models have written for arguments."""
+
+
+@pytest.mark.parametrize("arguments", BROKEN, ids=range(len(BROKEN)))
+@pytest.mark.parametrize("older", [False, True])
+async def test_arguments_of_earlier_calls_reach_the_engine_as_the_model_wrote_them(
+    running: Gateway, arguments: str, older: bool
+) -> None:
+    function = {"name": "add", "arguments": arguments}
+    turn = {"function_call": function} if older else {"tool_calls": [ADDED | {"function": function}]}
+
+    reply = await post(running, messages=[*HELLO, {"role": "assistant"} | turn])
+
+    call = ToolCall("add" if older else "call_1", "add", arguments)
+    assert reply.status_code == 200
+    assert running.engine.requests == [ChatRequest((*ASKED, Message("assistant", "", (call,))), CHATTER)]
 
 
 FUNCTIONS: dict[str, Any] = {"model": CHATTER, "messages": HELLO, "functions": [WEATHER["function"]]}

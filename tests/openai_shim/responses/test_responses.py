@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import openai
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 from engine.errors import WorkerCrashed
 from engine.types import ChatToolCall, JsonFormat, Message, Sampling, Tool, ToolCall, ToolUse
 from tests.openai_shim.conftest import Gateway, gateway
-from tests.openai_shim.fakes import CHATTER, FakeEngine
+from tests.openai_shim.fakes import CHATTER, FakeEngine, settings
 
 ASK: dict[str, Any] = {"model": CHATTER, "input": "Hello"}
 CALL = ToolCall("call_1", "add", '{"a": 1}')
@@ -29,6 +30,8 @@ ADD: FunctionToolParam = {
     "parameters": {"type": "object"},
     "strict": True,
 }
+TEAM: dict[str, Any] = {"type": "namespace", "name": "team", "tools": [ADD]}
+IN_A_TEAM = ToolCall("call_1", "team.add", '{"a": 1}')
 
 
 async def test_an_answer_is_one_message(running: Gateway) -> None:
@@ -138,15 +141,31 @@ async def test_a_schema_reaches_the_engine_and_comes_back(running: Gateway) -> N
     assert answer.text.format.schema_ == schema
 
 
+async def test_any_json_object_can_have_a_schema(running: Gateway) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    asked_format: Any = {"type": "json_object", "schema": schema}
+    await running.openai.responses.create(**ASK, text={"format": asked_format})
+
+    (asked,) = running.engine.chats
+    assert asked.json_format == JsonFormat(json.dumps(schema))
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"store": True}, "store"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
-        ({"input": [{"type": "reasoning", "summary": []}]}, "input[0].type"),
-        ({"input": [{"type": "function_call", "name": "add"}]}, "input[0]"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+        ({"truncation": "middle"}, "truncation"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
+        ({"tools": [TEAM | {"tools": [TEAM]}]}, "tools[0].tools[0]"),
+        ({"tools": [TEAM | {"tools": [{"type": "function"}]}]}, "tools[0].tools[0].name"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+        ({"input": [{"type": "function_call", "name": "add", "arguments": ""}]}, "input[0].call_id"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
         ({"input": []}, "input"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -159,6 +178,105 @@ async def test_what_needs_a_memory_or_another_model_is_refused_by_name(
 
     assert refused.value.param == param
     assert not running.engine.requests
+
+
+async def test_what_agents_send_and_no_local_model_can_do_is_ignored_and_named(running: Gateway) -> None:
+    reply = await running.http.post(
+        "/v1/responses",
+        json={
+            "model": CHATTER,
+            "input": [
+                {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "output_text", "text": "Hello", "annotations": [], "logprobs": []},
+                        {"type": "refusal", "refusal": "No."},
+                    ],
+                },
+            ],
+            "tools": [
+                {"type": "web_search", "external_web_access": False},
+                ADD,
+                TEAM | {"description": "Helpers.", "tools": [{"type": "custom"}]},
+            ],
+            "text": {"verbosity": "low", "format": {"type": "text", "schema": {}}},
+            "include": ["reasoning.encrypted_content"],
+            "store": True,
+            "truncation": "auto",
+        },
+    )
+
+    assert reply.headers["x-ignored-params"].split(",") == [
+        "include",
+        "input.content.refusal",
+        "input.reasoning",
+        "store",
+        "text.format.schema",
+        "text.verbosity",
+        "tools.description",
+        "tools.tools.custom",
+        "tools.web_search",
+        "truncation",
+    ]
+    (asked,) = running.engine.chats
+    assert asked.messages == (Message("assistant", "Hello"),)
+    assert asked.tool_use == ToolUse((Tool("add", "Adds.", '{"type": "object"}', strict=True),))
+    answer = reply.json()
+    assert (answer["store"], answer["truncation"]) == (False, "disabled")
+
+
+async def test_what_asks_for_nothing_is_not_named(running: Gateway) -> None:
+    idle = {"include": [], "store": False, "truncation": "disabled", "tools": [], "background": False}
+
+    reply = await running.http.post("/v1/responses", json=ASK | idle)
+
+    assert "x-ignored-params" not in reply.headers
+
+
+async def test_the_functions_of_a_namespace_are_called_under_it_whole_and_streamed() -> None:
+    engine = FakeEngine(pieces=(ChatToolCall(IN_A_TEAM), ChatToolCall(replace(CALL, id="call_2"))))
+    async with gateway(engine) as running:
+        whole = await running.openai.responses.create(**ASK, tools=[ADD, TEAM])
+        stream = await running.openai.responses.create(**ASK, tools=[ADD, TEAM], stream=True)
+        *_, last = [event async for event in stream]
+
+    add = Tool("add", "Adds.", '{"type": "object"}', strict=True)
+    assert [asked.tool_use for asked in engine.chats] == [ToolUse((add, replace(add, name="team.add")))] * 2
+    for output in (whole.output, last.response.output):
+        assert [(call.namespace, call.name, call.call_id) for call in output] == [
+            ("team", "add", "call_1"),
+            (None, "add", "call_2"),
+        ]
+    assert [tool.type for tool in whole.tools] == ["function", "namespace"]
+
+
+async def test_calls_come_back_with_their_namespace_and_whatever_arguments(running: Gateway) -> None:
+    turn = {"type": "function_call", "call_id": "call_1", "namespace": "team", "name": "add"}
+    asked = [
+        turn | {"arguments": '{"a": 1'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "?"},
+    ]
+
+    reply = await running.http.post("/v1/responses", json=ASK | {"input": asked})
+
+    assert "x-ignored-params" not in reply.headers
+    (request,) = running.engine.chats
+    assert request.messages == (
+        Message("assistant", "", (replace(IN_A_TEAM, arguments='{"a": 1'),)),
+        Message("tool", "?", tool_call_id="call_1"),
+    )
+
+
+async def test_an_output_sent_back_as_it_came_is_nothing_unknown() -> None:
+    """As agents do that keep the conversation themselves."""
+    strict = settings(strict=True)
+    async with gateway(FakeEngine(pieces=("Wait.", ChatToolCall(IN_A_TEAM))), configured=strict) as running:
+        first = await running.openai.responses.create(**ASK, tools=[TEAM])
+        again = [item.model_dump(mode="json") for item in first.output]
+        await running.openai.responses.create(model=CHATTER, input=cast(Any, again), tools=[TEAM])
+
+    assert running.engine.chats[-1].messages == (Message("assistant", "Wait.", (IN_A_TEAM,)),)
 
 
 async def test_a_late_failure_is_the_last_event() -> None:
