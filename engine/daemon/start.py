@@ -32,7 +32,8 @@ async def ensure(
 ) -> Endpoint:
     """The running gateway of `home`, started if there was none.
 
-    Raises GatewayUnreachable naming the boot log when none answers in time or starting it fails twice.
+    Raises GatewayUnreachable naming the boot log when none answers in time or starting it fails twice, and
+    naming the home when that cannot be used.
     """
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -42,6 +43,11 @@ async def ensure(
         raise GatewayUnreachable(
             f"No gateway answered within {deadline_seconds:.0f} s. "
             f"Run `npu-gateway serve` to see why, or read {boot_log(home)}."
+        ) from error
+    except OSError as error:
+        raise GatewayUnreachable(
+            f"No gateway can run in {home.root}: {error.filename or 'it'} cannot be used ({error.strerror}). "
+            "Repair that, or set NPU_GATEWAY_HOME to another folder."
         ) from error
 
 

@@ -123,17 +123,6 @@ async def test_a_cancelled_call_gets_no_reply_and_frees_the_engine(home: Home):
         assert (await wire.call("health"))["structuredContent"]["queue"]["chat"] == 0
 
 
-@pytest.mark.parametrize("line", [b"not json", b"\xff\xfe\x00", b"[]", b"{}", b"", b"1" * 5000])
-async def test_garbage_does_not_end_the_conversation(home: Home, line: bytes):
-    async with wired(home) as wire:
-        await wire.send_line(line)
-        request_id = await wire.request("tools/list")
-        while (message := await wire.receive()).get("id") != request_id:
-            assert "error" in message
-
-    assert len(message["result"]["tools"]) == 3
-
-
 async def test_a_line_of_a_megabyte_is_read_whole(home: Home):
     async with wired(home) as wire:
         called = await wire.call("embed", texts=["x" * 16_000] * 64)

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,18 @@ async def test_the_oldest_files_give_way_to_new_ones(
     assert set(home.out.iterdir()) == {*others, Path(newest.structured_content["file"])}
 
 
+async def test_a_new_file_stays_when_the_clock_went_back(
+    locate: Locate, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "KEEP_FILES", 1)
+    first = await called(locate, "embed", home=home, texts=["a"], output="file")
+    os.utime(first.structured_content["file"], (2**32, 2**32))
+
+    newest = await called(locate, "embed", home=home, texts=["a"], output="file")
+
+    assert list(home.out.iterdir()) == [Path(newest.structured_content["file"])]
+
+
 async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate: Locate, home: Home):
     home.out.write_text("a file where the folder should be")
 
@@ -163,7 +176,6 @@ async def test_more_than_a_result_can_hold_is_refused_with_another_way(
         ("complete", {"prompt": "a", "json_schema": "[" * 20_000}, "is not JSON"),
         ("complete", {"prompt": "a", "json_schema": "true"}, "must be a JSON object"),
         ("complete", {"prompt": "a", "json_schema": " " * 20_001}, "json_schema"),
-        ("health", {"verbose": True}, "verbose"),
     ],
 )
 async def test_wrong_arguments_are_refused_by_name(
@@ -173,6 +185,76 @@ async def test_wrong_arguments_are_refused_by_name(
 
     assert result.is_error
     assert named in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        pytest.param(
+            "embed",
+            {"texts": ["a"], "normalize": True},
+            "normalize is no argument of this tool. Correct this and call again; "
+            "the arguments are: texts, input_type, output.",
+            id="too many",
+        ),
+        pytest.param(
+            "embed",
+            {"texts": None, "output": "all"},
+            "texts is missing; output must be 'summary', 'similarities', 'vectors' or 'file'. "
+            "Correct this and call again; the arguments are: texts, input_type, output.",
+            id="two faults",
+        ),
+        pytest.param(
+            "complete",
+            {"prompt": "", "max_tokens": 1.5, "temperature": 3, "json_schema": [1]},
+            "prompt must not be empty; max_tokens must be a whole number; temperature must be 2 or less; "
+            "json_schema must be a text. Correct this and call again; "
+            "the arguments are: prompt, system, max_tokens, temperature, json_schema.",
+            id="every one",
+        ),
+    ],
+)
+async def test_wrong_arguments_are_told_in_one_sentence_with_the_next_step(
+    locate: Locate, tool: str, arguments: dict[str, Any], words: str
+):
+    result = await called(locate, tool, **arguments)
+
+    assert result.is_error
+    assert text_of(result) == f"Error executing tool {tool}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "plain"),
+    [
+        ("embed", {"texts": ["a"], "input_type": None, "output": None}, {"texts": ["a"]}),
+        (
+            "complete",
+            {
+                "prompt": "a",
+                "system": None,
+                "max_tokens": None,
+                "temperature": None,
+                "json_schema": None,
+                "stop": None,
+            },
+            {"prompt": "a"},
+        ),
+    ],
+)
+async def test_null_is_an_argument_left_out(
+    locate: Locate, tool: str, arguments: dict[str, Any], plain: dict[str, Any]
+):
+    result = await called(locate, tool, **arguments)
+
+    assert not result.is_error
+    assert result.structured_content == (await called(locate, tool, **plain)).structured_content
+
+
+async def test_arguments_of_a_tool_that_has_none_are_ignored(locate: Locate):
+    """Models that think they must write one mean nothing by it."""
+    result = await called(locate, "health", verbose=True)
+
+    assert not result.is_error
 
 
 async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
@@ -193,10 +275,13 @@ async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate):
     ]
 
 
-async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate):
+@pytest.mark.parametrize("written", [json.dumps, lambda schema: schema], ids=["text", "object"])
+async def test_complete_asks_the_engine_for_json_of_the_schema(
+    locate: Locate, written: Callable[[dict[str, Any]], object]
+):
     schema = {"type": "object", "properties": {"größe": {"type": "integer"}, "a": {"type": "string"}}}
 
-    result = await called(locate, "complete", prompt="hello", json_schema=json.dumps(schema))
+    result = await called(locate, "complete", prompt="hello", json_schema=written(schema))
 
     answer, _, form = result.structured_content["text"].partition("as ")
     assert answer == "user: hello. "

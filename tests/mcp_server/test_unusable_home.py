@@ -1,0 +1,160 @@
+"""A home that cannot be used keeps no client waiting: the server introduces itself, and its tools say why."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.daemon import ensure, retire
+from engine.settings import Home
+from tests.engine.cli.commands import RUN_MAIN
+from tests.mcp_server.canned import command
+from tests.mcp_server.wire import Wire, wired
+
+MCP = (sys.executable, "-c", RUN_MAIN, "mcp")
+SERVER = {"name": "npu-gateway", "title": "Local AI gateway", "version": "0.1.0"}
+needs_modes = pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="root and Windows write where mode bits forbid it"
+)
+
+
+def read_only(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o500)
+
+
+def a_file_for(name: str) -> Callable[[Path], None]:
+    def put(root: Path) -> None:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("not a folder")
+
+    return put
+
+
+async def introduced(wire: Wire) -> dict[str, object]:
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "a", "version": "0"},
+    }
+    await wire.send({"id": "hello", "method": "initialize", "params": params})
+    introduction: dict[str, object] = (await wire.receive())["result"]["serverInfo"]
+    return introduction
+
+
+async def health_of(wire: Wire) -> dict[str, Any]:
+    """The result of the tool, in the era of the handshake."""
+    await wire.send({"id": 1, "method": "tools/call", "params": {"name": "health", "arguments": {}}})
+    result: dict[str, Any] = (await wire.receive())["result"]
+    return result
+
+
+async def error_of(wire: Wire) -> str:
+    result = await health_of(wire)
+    assert result["isError"]
+    return str(result["content"][0]["text"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "culprit"),
+    [
+        pytest.param(a_file_for(""), "", id="a file"),
+        pytest.param(a_file_for("run"), "run", id="a file for run"),
+        pytest.param(a_file_for("log"), "log", id="a file for log"),
+        pytest.param(read_only, "run", id="read-only", marks=needs_modes),
+    ],
+)
+async def test_the_tools_say_which_folder_cannot_be_used(
+    tmp_path: Path, spoil: Callable[[Path], None], culprit: str
+):
+    root = tmp_path / "home"
+    spoil(root)
+
+    async with wired(Home(root), MCP, stderr=tmp_path / "stderr.txt") as wire:
+        introduction = await introduced(wire)
+        error = await error_of(wire)
+
+    assert introduction == SERVER
+    assert f"No gateway can run in {root}: {root / culprit}" in error
+    assert "NPU_GATEWAY_HOME" in error
+    assert "Traceback" not in (tmp_path / "stderr.txt").read_text()
+
+
+async def test_a_relative_home_is_refused_by_the_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    async with wired(Home(Path("here")), MCP, stderr=tmp_path / "stderr.txt") as wire:
+        introduction = await introduced(wire)
+        error = await error_of(wire)
+
+    assert introduction == SERVER
+    assert error == (
+        "Error executing tool health: NPU_GATEWAY_HOME = 'here' depends on where a program starts: "
+        "give a whole path."
+    )
+    assert "Traceback" not in (tmp_path / "stderr.txt").read_text()
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files, which Windows cannot")
+async def test_on_a_full_disk_the_tools_say_so(tmp_path: Path):
+    full = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *MCP)
+    async with wired(Home(tmp_path / "home"), full, stderr=Path(os.devnull)) as wire:
+        introduction = await introduced(wire)
+        error = await error_of(wire)
+
+    assert introduction == SERVER
+    assert "The gateway cannot start" in error
+
+
+async def test_where_no_log_can_be_kept_the_tools_work_all_the_same(home: Home, tmp_path: Path):
+    """Somebody else's log folder, or a full disk, beside a gateway that runs."""
+    await ensure(home, command=command())
+    shutil.rmtree(home.log)
+    home.log.write_text("not a folder")
+    errors = tmp_path / "stderr.txt"
+
+    async with wired(home, stderr=errors) as wire:
+        introduction = await introduced(wire)
+        health = await health_of(wire)
+
+    assert introduction == SERVER
+    assert health["structuredContent"]["status"] == "ok"
+    (warning,) = errors.read_text().splitlines()
+    assert f"{home.log / 'mcp-'}" in warning
+    assert warning.endswith("no log is kept.")
+
+
+async def test_a_home_that_is_deleted_while_server_and_gateway_run_hinders_no_call(home: Home):
+    running = await ensure(home, command=command())
+    async with wired(home) as wire:
+        await wire.call("health")
+        shutil.rmtree(home.root)
+        health = await wire.call("health")
+
+    home.root.mkdir()
+    assert await retire(running)
+    assert health["structuredContent"]["status"] == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_in_a_terminal_it_says_what_it_is(tmp_path: Path):
+    terminal, its_end = os.openpty()
+    environment = os.environ | {"NPU_GATEWAY_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        MCP, stdin=its_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stderr
+        first = process.stderr.readline().decode()
+        process.kill()
+        assert process.stdout
+        written = process.stdout.read()
+    os.close(terminal)
+    os.close(its_end)
+
+    assert first.startswith("This is the MCP server")
+    assert written == b""
