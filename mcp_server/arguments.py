@@ -22,8 +22,8 @@ WORDING: Mapping[str, str] = MappingProxyType(
         "int_from_float": "must be a whole number",
         "float_type": "must be a number",
         "float_parsing": "must be a number",
-        "greater_than_equal": "must be {ge} or more",
-        "less_than_equal": "must be {le} or less",
+        "greater_than_equal": "must be {ge:g} or more",
+        "less_than_equal": "must be {le:g} or less",
     }
 )
 """By pydantic's name of the fault; for any other its own sentence."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from engine.daemon import Endpoint, ensure
 from engine.settings import Home
-from tests.engine.cli.commands import environment, npu_gateway
+from tests.engine.cli.commands import RUN_MAIN, environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
 from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, until_chats
 
@@ -115,6 +116,21 @@ async def test_web_pages_are_kept_out_even_with_the_token(
     reply = await served.post(**{"authorization": f"Bearer {API_KEY}", header: value}, **accept)
 
     assert reply.status_code == status
+
+
+async def test_its_log_stays_within_bounds_while_it_runs(home: Home):
+    """Two files of 2,000 bytes here; a refused request writes a line of 100."""
+    gateway = await ensure(home, command=command())
+    small = f"import mcp_server.log; mcp_server.log.LOG_BYTES = 2_000; {RUN_MAIN}"
+
+    async with address_of((sys.executable, "-c", small, "mcp", "--http", "0"), home) as announced:
+        served = Served(announced.removeprefix("MCP over HTTP: "), gateway)
+        for _ in range(100):
+            assert (await served.post()).status_code == 401
+        logs = sorted(home.log.glob("mcp-*"))
+
+    assert [file.suffix for file in logs] == [".log", ".1"]
+    assert all(0 < file.stat().st_size <= 2_000 for file in logs)
 
 
 def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory):
