@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -373,3 +375,13 @@ async def test_without_a_gateway_the_model_is_told_why(home: Home):
     assert result.is_error
     assert "no such device" in text_of(result)
     assert "gateway-boot.log" in text_of(result)
+
+
+async def test_without_room_for_a_gateway_the_model_is_told_so(home: Home, monkeypatch: pytest.MonkeyPatch):
+    """A gateway that cannot write cannot say why it ended either."""
+    silent = (sys.executable, "-c", "raise SystemExit(1)")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+
+    result = await called(partial(ensure, home, command=silent), "health")
+
+    assert f"The gateway cannot start: the disk of {home.log} is full." in text_of(result)
