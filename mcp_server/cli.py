@@ -33,8 +33,11 @@ def mcp(port: int | None) -> None:
     An MCP client starts this; it attaches to the running gateway or starts one.
     """
     if port is None:
+        from engine.errors import BadInput
         from mcp_server.process import serve
 
+        if sys.stdin is None or sys.stdout is None:  # closed by whoever started this
+            raise BadInput("MCP needs standard input and output: have an MCP client start `npu-gateway mcp`.")
         if sys.stdin.isatty():
             click.echo(FOR_PEOPLE, err=True)
         serve(*_home_and_gateway())

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 
 from engine.daemon import ensure, retire
 from engine.settings import Home
-from tests.engine.cli.commands import RUN_MAIN
 from tests.mcp_server.canned import command
-from tests.mcp_server.wire import Wire, wired
+from tests.mcp_server.wire import MCP, Wire, wired
 
-MCP = (sys.executable, "-c", RUN_MAIN, "mcp")
 SERVER = {"name": "npu-gateway", "title": "Local AI gateway", "version": "0.1.0"}
 RIGHTS = "dac_override,-dac_read_search"
 BOUND_BY_MODES = (
@@ -147,22 +144,3 @@ async def test_a_home_that_is_deleted_while_server_and_gateway_run_hinders_no_ca
     home.root.mkdir()
     assert await retire(running)
     assert health["structuredContent"]["status"] == "ok"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_in_a_terminal_it_says_what_it_is(tmp_path: Path):
-    terminal, its_end = os.openpty()
-    environment = os.environ | {"NPU_GATEWAY_HOME": str(tmp_path)}
-    with subprocess.Popen(
-        MCP, stdin=its_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stderr
-        first = process.stderr.readline().decode()
-        process.kill()
-        assert process.stdout
-        written = process.stdout.read()
-    os.close(terminal)
-    os.close(its_end)
-
-    assert first.startswith("This is the MCP server")
-    assert written == b""

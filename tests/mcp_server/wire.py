@@ -13,8 +13,10 @@ from typing import Any
 from engine.daemon import Endpoint
 from engine.remote.client import GatewayClient
 from engine.settings import Home
+from tests.engine.cli.commands import RUN_MAIN
 
 ROOT = Path(__file__).parents[2]
+MCP = (sys.executable, "-c", RUN_MAIN, "mcp")
 CANNED_MCP = (sys.executable, str(Path(__file__).with_name("canned_mcp.py")))
 MODERN = "2026-07-28"
 _META = "io.modelcontextprotocol"
