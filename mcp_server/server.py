@@ -56,11 +56,14 @@ class GatewayServer(MCPServer[App]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
+        tool = self._tool_manager.get_tool(name)
+        if tool is None:
+            names = ", ".join(tool.name for tool in self._tool_manager.list_tools())
+            raise ToolError(f"There is no tool {name}. The tools are: {names}.")
         try:
             return await super().call_tool(name, without_nulls(arguments), context)
         except ToolError as error:
-            tool = self._tool_manager.get_tool(name)
-            if tool is None or not isinstance(error.__cause__, ValidationError):
+            if not isinstance(error.__cause__, ValidationError):
                 raise
             known = tool.fn_metadata.arg_model.model_fields
             raise ToolError(f"Error executing tool {name}: {complaint(error.__cause__, known)}") from error

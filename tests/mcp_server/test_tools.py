@@ -225,6 +225,13 @@ async def test_wrong_arguments_are_told_in_one_sentence_with_the_next_step(
     assert text_of(result) == f"Error executing tool {tool}: {words}"
 
 
+async def test_a_tool_that_is_not_there_is_refused_with_those_that_are(locate: Locate):
+    result = await called(locate, "rerun")
+
+    assert result.is_error
+    assert text_of(result) == "There is no tool rerun. The tools are: embed, complete, health."
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "plain"),
     [
