@@ -10,7 +10,7 @@ import pytest
 from engine.daemon import find
 from engine.settings import Home
 from tests.mcp_server.canned import dismiss
-from tests.mcp_server.wire import Wire, until_chats, wired
+from tests.mcp_server.wire import Wire, initialize, until_chats, wired
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -18,12 +18,6 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 def line(**members: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": "ping"} | members).encode()
-
-
-def initialize(version: str) -> dict[str, Any]:
-    client = {"name": "old", "version": "0"}
-    params = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
-    return {"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": params}
 
 
 def call(request_id: Any, tool: str, **arguments: Any) -> dict[str, Any]:

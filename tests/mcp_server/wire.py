@@ -92,6 +92,13 @@ class Wire:
         return await self.process.wait(), rest
 
 
+def initialize(version: str) -> dict[str, Any]:
+    """The request that opens a conversation in this version of MCP, before 2026."""
+    client = {"name": "wire", "version": "0"}
+    params = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
+    return {"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": params}
+
+
 @asynccontextmanager
 async def wired(
     home: Home, command: Sequence[str] = CANNED_MCP, *, stderr: Path | None = None
