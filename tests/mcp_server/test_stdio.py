@@ -15,7 +15,7 @@ from mcp.client.stdio import StdioServerParameters
 from engine.daemon import claim, ensure, find
 from engine.settings import Home
 from tests.mcp_server.canned import command, starts
-from tests.mcp_server.wire import CANNED_MCP, Wire, until, until_chats, wired
+from tests.mcp_server.wire import CANNED_MCP, Wire, initialize, until, until_chats, wired
 
 HEAVY = {"numpy", "onnxruntime", "onnxruntime_genai", "onnx", "tokenizers", "sanic"}
 
@@ -43,12 +43,10 @@ async def test_the_official_client_lists_three_tools_and_gets_results(home: Home
     assert health.structured_content["status"] == "ok"
 
 
-@pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25"])
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_clients_of_the_handshake_era_are_served(home: Home, version: str):
     async with wired(home) as wire:
-        client = {"name": "old", "version": "0"}
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
-        await wire.send({"id": "a", "method": "initialize", "params": params})
+        await wire.send(initialize(version))
         initialized = (await wire.receive())["result"]
         await wire.send({"method": "notifications/initialized"})
         await wire.send({"id": "b", "method": "tools/call", "params": {"name": "health", "arguments": {}}})

@@ -12,7 +12,7 @@ import pytest
 from engine.daemon import ensure, retire
 from engine.settings import Home
 from tests.mcp_server.canned import command
-from tests.mcp_server.wire import MCP, Wire, wired
+from tests.mcp_server.wire import MCP, Wire, initialize, wired
 
 SERVER = {"name": "npu-gateway", "title": "Local AI gateway", "version": "0.1.0"}
 RIGHTS = "dac_override,-dac_read_search"
@@ -42,12 +42,7 @@ def a_file_for(name: str) -> Callable[[Path], None]:
 
 
 async def introduced(wire: Wire) -> dict[str, object]:
-    params = {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "a", "version": "0"},
-    }
-    await wire.send({"id": "hello", "method": "initialize", "params": params})
+    await wire.send(initialize("2025-11-25"))
     introduction: dict[str, object] = (await wire.receive())["result"]["serverInfo"]
     return introduction
 
