@@ -38,8 +38,19 @@ class Home:
 
     @classmethod
     def locate(cls) -> "Home":
-        configured = os.environ.get("NPU_GATEWAY_HOME")
-        return cls(Path(configured).expanduser() if configured else Path.home() / ".npu-gateway")
+        """Raises BadInput for a folder that would be another one for each program that asks."""
+        configured = os.environ.get("NPU_GATEWAY_HOME") or "~/.npu-gateway"
+        try:
+            root = Path(configured).expanduser()
+        except RuntimeError as error:
+            raise BadInput(
+                f"{configured} is no folder here: set NPU_GATEWAY_HOME to a whole path."
+            ) from error
+        if not root.is_absolute():
+            raise BadInput(
+                f"NPU_GATEWAY_HOME = {configured!r} depends on where a program starts: give a whole path."
+            )
+        return cls(root)
 
     @property
     def config_file(self) -> Path:

@@ -53,7 +53,7 @@ class VectorFiles:
             raise EngineError(
                 f"{path} cannot be written: {error.strerror}. Ask for another output."
             ) from error
-        self._forget_oldest()
+        self._forget_oldest(path)
         return VectorFile(name, path, path.stat().st_size)
 
     def read(self, name: str) -> str:
@@ -66,9 +66,10 @@ class VectorFiles:
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.jsonl"
 
-    def _forget_oldest(self) -> None:
-        by_age = sorted(self._folder.glob("*.jsonl"), key=_written_at, reverse=True)
-        for file in by_age[KEEP_FILES:]:
+    def _forget_oldest(self, newest: Path) -> None:
+        """newest: stays even if the clock went back and the others seem newer."""
+        others = sorted(set(self._folder.glob("*.jsonl")) - {newest}, key=_written_at, reverse=True)
+        for file in others[KEEP_FILES - 1 :]:
             with suppress(OSError):  # another process was faster, or (Windows) somebody reads it
                 file.unlink()
 

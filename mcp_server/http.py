@@ -18,6 +18,7 @@ from engine.errors import PortTaken
 from engine.remote.client import Locate
 from engine.settings import Home, Settings
 from mcp_server.app import App
+from mcp_server.posts import MessagesOnly
 from mcp_server.server import create_server
 
 HOST = "127.0.0.1"
@@ -37,7 +38,7 @@ def create_app(server: MCPServer[App], settings: Settings) -> ASGIApp:
     Raises BadInput when the keys cannot be read.
     """
     app = server.streamable_http_app(host=HOST, streamable_http_path=PATH)
-    return TokenRequired(app, partial(_tokens, settings.keys(), settings.home))
+    return TokenRequired(MessagesOnly(app), partial(_tokens, settings.keys(), settings.home))
 
 
 def run(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:

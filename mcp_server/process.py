@@ -1,21 +1,17 @@
-"""The stdio process around the server: logging, and every way it ends."""
+"""The stdio process around the server, and every way it ends."""
 
 import gc
-import logging
 import os
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 
 from engine.remote.client import Locate
 from engine.settings import Home
+from mcp_server.log import log_to
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-KEEP_LOGS_SECONDS = 7 * 24 * 3600
 WATCH_SECONDS = 2.0
 
 
@@ -35,25 +31,6 @@ def serve(home: Home, locate: Locate) -> None:
     gc.enable()
     server.run("stdio")
     os.dup2(2, 1)  # what libraries still flush while the interpreter ends must not reach the client
-
-
-def log_to(home: Home) -> None:
-    """Warnings to standard error, which clients show to people; more to a file of this process."""
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setLevel(logging.WARNING)
-    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _forget_old_logs(home.log)
-    kept = logging.FileHandler(home.log / f"mcp-{os.getpid()}.log", encoding="utf-8", delay=True)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[shown, kept])
-
-
-def _forget_old_logs(folder: Path) -> None:
-    for file in folder.glob("mcp-*.log"):
-        try:
-            if file.stat().st_mtime < time.time() - KEEP_LOGS_SECONDS:
-                file.unlink()
-        except OSError:  # another process was faster, or (Windows) still writes it
-            continue
 
 
 def _leave_with(parent: psutil.Process | None) -> None:

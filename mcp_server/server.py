@@ -7,15 +7,20 @@ from typing import Any
 
 import anyio
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult
+from pydantic import ValidationError
 
 from engine import __version__
-from engine.errors import GatewayUnreachable
+from engine.errors import EngineError
 from engine.remote.client import GatewayClient, Locate
 from engine.settings import Home
 from mcp_server.app import App
+from mcp_server.arguments import complaint, without_nulls
 from mcp_server.files import VectorFiles
 from mcp_server.resources import add_resources
+from mcp_server.stdio import stdio
 from mcp_server.tools import add_tools
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,49 @@ CONSTANT_FOR_MS = 10 * 60 * 1000
 """How long clients need not ask again; a newer version may have taken over by then."""
 
 
+class GatewayServer(MCPServer[App]):
+    """The SDK's server with our own words for wrong arguments, and an answer to every line.
+
+    Reaches into mcp 2.3 (`_tool_manager`, `_lowlevel_server`, `fn_metadata`) for want of a public way; tests
+    pin the outcome.
+    """
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        tool = self._tool_manager.get_tool(name)
+        if tool is None:
+            names = ", ".join(tool.name for tool in self._tool_manager.list_tools())
+            raise ToolError(f"There is no tool {name}. The tools are: {names}.")
+        try:
+            return await super().call_tool(name, without_nulls(arguments), context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            known = tool.fn_metadata.arg_model.model_fields
+            raise ToolError(f"Error executing tool {name}: {complaint(error.__cause__, known)}") from error
+
+    async def run_stdio_async(self) -> None:
+        server = self._lowlevel_server
+        async with stdio() as (requests, answers):
+            await server.run(requests, answers, server.create_initialization_options())
+
+    def tighten_schemas(self) -> None:
+        """Refuse unknown arguments, which the SDK ignores, and publish schemas that every client accepts.
+
+        Not where a tool has no arguments: models that feel they must write one mean nothing by it.
+        """
+        for tool in self._tool_manager.list_tools():
+            arguments = tool.fn_metadata.arg_model
+            if arguments.model_fields:
+                arguments.model_config["extra"] = "forbid"
+                arguments.model_rebuild(force=True)
+            tool.parameters["additionalProperties"] = False
+            tool.parameters = portable(tool.parameters)
+            if schema := tool.fn_metadata.output_schema:
+                tool.fn_metadata.output_schema = portable(schema)
+
+
 def create_server(home: Home, locate: Locate) -> MCPServer[App]:
     """locate: finds the gateway or starts one; called in the background at start and after a loss."""
     files = VectorFiles(home.out)
@@ -52,7 +100,7 @@ def create_server(home: Home, locate: Locate) -> MCPServer[App]:
             yield App(gateway, files)
             tasks.cancel_scope.cancel()
 
-    server = MCPServer(
+    server = GatewayServer(
         "npu-gateway",
         title="Local AI gateway",
         version=__version__,
@@ -63,7 +111,7 @@ def create_server(home: Home, locate: Locate) -> MCPServer[App]:
     )
     add_tools(server)
     add_resources(server, locate, files)
-    _tighten_schemas(server)
+    server.tighten_schemas()
     return server
 
 
@@ -71,23 +119,10 @@ async def _warm(gateway: GatewayClient) -> None:
     """Have a gateway start loading its models while the client is still shaking hands."""
     try:
         await gateway.endpoint()
-    except GatewayUnreachable as error:
+    except EngineError as error:
         log.warning("%s", error)  # each call tries again and tells the model
-
-
-def _tighten_schemas(server: MCPServer[App]) -> None:
-    """Refuse unknown arguments, which the SDK ignores, and publish schemas that every client accepts.
-
-    Reaches into mcp 2.3 (`_tool_manager`, `fn_metadata`) for want of a public way; tests pin the outcome.
-    """
-    for tool in server._tool_manager.list_tools():
-        arguments = tool.fn_metadata.arg_model
-        arguments.model_config["extra"] = "forbid"
-        arguments.model_rebuild(force=True)
-        tool.parameters["additionalProperties"] = False
-        tool.parameters = portable(tool.parameters)
-        if schema := tool.fn_metadata.output_schema:
-            tool.fn_metadata.output_schema = portable(schema)
+    except Exception:  # a bug in the search must not keep the client from being answered
+        log.exception("The gateway was not found, for a reason that nobody foresaw.")
 
 
 def portable(schema: dict[str, Any]) -> dict[str, Any]:

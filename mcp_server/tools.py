@@ -1,6 +1,7 @@
 """The tools. Their docstrings and argument descriptions are the user interface: a model reads them."""
 
 import inspect
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from types import MappingProxyType
@@ -10,7 +11,7 @@ import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ToolAnnotations
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.errors import EngineError, Unavailable
 from engine.types import (
@@ -39,6 +40,11 @@ PROGRESS_SECONDS = 0.5
 MAX_SCHEMA_CHARACTERS = 20_000
 
 AppContext = Context[App]
+
+
+def _as_text(schema: object) -> object:
+    """Models that are asked for a schema as text write it as an object all the same."""
+    return json.dumps(schema, ensure_ascii=False) if isinstance(schema, dict) else schema
 
 
 def add_tools(server: MCPServer[App]) -> None:
@@ -99,6 +105,7 @@ async def complete(
     ] = 0.0,
     json_schema: Annotated[
         str,
+        BeforeValidator(_as_text),
         Field(
             max_length=MAX_SCHEMA_CHARACTERS,
             description="JSON Schema, as text: the answer is a JSON document that fits it. Empty: free text.",

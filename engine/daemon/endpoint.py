@@ -3,11 +3,13 @@
 import json
 import os
 import secrets
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from engine.settings import Home
 
@@ -41,9 +43,24 @@ def read(home: Home, api: int = API) -> Endpoint | None:
     """What is published, or None. It may be left over from a killed gateway: ask before trusting it."""
     try:
         raw = json.loads(endpoint_file(home, api).read_text(encoding="utf-8"))
-        return Endpoint(**{field.name: raw[field.name] for field in fields(Endpoint) if field.name in raw})
-    except (OSError, ValueError, KeyError, TypeError):  # absent, being replaced (Windows), or not ours
+        endpoint = Endpoint(
+            **{field.name: raw[field.name] for field in fields(Endpoint) if field.name in raw}
+        )
+        return endpoint if _can_be_asked(endpoint) else None
+    except (OSError, ValueError, TypeError, RecursionError):  # absent, being replaced (Windows), or damaged
         return None
+
+
+def _can_be_asked(endpoint: Endpoint) -> bool:
+    """Whether a request can be made of it. Raises ValueError or OSError for some of what cannot."""
+    texts = (endpoint.url, endpoint.token, endpoint.version, endpoint.instance)
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    if endpoint.certificate:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=endpoint.certificate)
+    url = urlsplit(endpoint.url)
+    is_address = url.scheme in ("http", "https") and bool(url.hostname) and url.port is not None
+    return is_address and endpoint.token.isascii() and endpoint.token.isprintable()
 
 
 @contextmanager

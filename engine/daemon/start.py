@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +26,8 @@ GATEWAY_COMMAND = (sys.executable, "-P", "-m", "engine.cli", "serve", "--auto")
 RESPAWN_SECONDS = 3.0
 CRASHES_ALLOWED = 2
 BOOT_LOG_LIMIT_BYTES = 1_000_000
+LEAST_DISK_BYTES = 100_000
+"""With fewer the gateway could not even publish itself and say in its log what is wrong."""
 
 
 async def ensure(
@@ -32,7 +35,8 @@ async def ensure(
 ) -> Endpoint:
     """The running gateway of `home`, started if there was none.
 
-    Raises GatewayUnreachable naming the boot log when none answers in time or starting it fails twice.
+    Raises GatewayUnreachable naming the boot log when none answers in time or starting it fails twice, and
+    naming the home when that cannot be used.
     """
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -42,6 +46,11 @@ async def ensure(
         raise GatewayUnreachable(
             f"No gateway answered within {deadline_seconds:.0f} s. "
             f"Run `npu-gateway serve` to see why, or read {boot_log(home)}."
+        ) from error
+    except OSError as error:
+        raise GatewayUnreachable(
+            f"No gateway can run in {home.root}: {error.filename or 'it'} cannot be used ({error.strerror}). "
+            "Repair that, or set NPU_GATEWAY_HOME to another folder."
         ) from error
 
 
@@ -87,7 +96,7 @@ class _Starter:
             return
         if self._crashes >= CRASHES_ALLOWED:
             log = boot_log(self._home)
-            raise GatewayUnreachable(f"The gateway cannot start: {_last_line(log)}. More in {log}.")
+            raise GatewayUnreachable(f"The gateway cannot start: {_last_words(log)}. More in {log}.")
         if time.monotonic() >= self._not_before:
             self._process = _spawn(self._home, self._command)
 
@@ -155,6 +164,8 @@ def _detached(command: Sequence[str], home: Home, output: int) -> subprocess.Pop
         return start(flags)
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    if shutil.disk_usage(log.parent).free < LEAST_DISK_BYTES:  # what the log ends with is older, or cut off
+        return f"the disk of {log.parent} is full"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "it ended without a word"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadInput
-from engine.settings import Settings
+from engine.settings import Home, Settings
 
 
 def load(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -68,3 +68,12 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         load(tmp_path, text, monkeypatch)
+
+
+@pytest.mark.parametrize("folder", ["here", "./here", "~nobody-by-this-name/here"])
+def test_a_home_that_is_no_whole_path_is_refused(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each program would mean another folder, and start a gateway of its own."""
+    monkeypatch.setenv("NPU_GATEWAY_HOME", folder)
+
+    with pytest.raises(BadInput, match="whole path"):
+        Home.locate()

@@ -1,7 +1,10 @@
 """MCP over HTTP: the same tools, behind the gateway's tokens."""
 
 import asyncio
+import codecs
+import json
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,9 +18,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from engine.daemon import Endpoint, ensure
 from engine.settings import Home
-from tests.engine.cli.commands import environment, npu_gateway
+from tests.engine.cli.commands import RUN_MAIN, environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
-from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, until_chats
+from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, initialize, until_chats
 
 API_KEY = "a-key-of-the-configuration"
 OTHER_KEY = "another-key"
@@ -115,6 +118,80 @@ async def test_web_pages_are_kept_out_even_with_the_token(
     reply = await served.post(**{"authorization": f"Bearer {API_KEY}", header: value}, **accept)
 
     assert reply.status_code == status
+
+
+async def test_its_log_stays_within_bounds_while_it_runs(home: Home) -> None:
+    """Two files of 2,000 bytes here; a refused request writes a line of 100."""
+    gateway = await ensure(home, command=command())
+    small = f"import mcp_server.log; mcp_server.log.LOG_BYTES = 2_000; {RUN_MAIN}"
+
+    async with address_of((sys.executable, "-c", small, "mcp", "--http", "0"), home) as announced:
+        served = Served(announced.removeprefix("MCP over HTTP: "), gateway)
+        for _ in range(100):
+            assert (await served.post()).status_code == 401
+        logs = sorted(home.log.glob("mcp-*"))
+
+    assert [file.suffix for file in logs] == [".log", ".1"]
+    assert all(0 < file.stat().st_size <= 2_000 for file in logs)
+
+
+def ping(**members: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "method": "ping"} | members).encode()
+
+
+@asynccontextmanager
+async def session(served: Served) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that has shaken hands, which sends any body as if it were JSON."""
+    headers = {
+        "authorization": f"Bearer {API_KEY}",
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+    }
+    async with httpx2.AsyncClient(trust_env=False, headers=headers) as http:
+        introduced = await http.post(served.url, json=initialize("2025-11-25"))
+        http.headers["mcp-session-id"] = introduced.headers["mcp-session-id"]
+        yield http
+
+
+@pytest.mark.parametrize(
+    ("body", "request_id", "code"),
+    [
+        pytest.param(ping(id=1, params={"text": "\ud83d"}), 1, -32700, id="half a surrogate pair"),
+        pytest.param(b"nope", None, -32700, id="words"),
+        pytest.param(b"", None, -32700, id="nothing"),
+        pytest.param(ping(id=2.5), 2.5, -32600, id="a broken number as id"),
+        pytest.param(ping(id=3, method=None), 3, -32600, id="no method"),
+        pytest.param(b"[" + ping(id=4) + b"]", 4, -32600, id="a batch"),
+    ],
+)
+async def test_what_is_no_request_is_answered_with_an_error(
+    served: Served, body: bytes, request_id: Any, code: int
+) -> None:
+    async with session(served) as http:
+        reply = await http.post(served.url, content=body)
+
+    assert reply.status_code == 400
+    assert (reply.json()["id"], reply.json()["error"]["code"]) == (request_id, code)
+    assert "http" not in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [codecs.BOM_UTF8 + ping(id=1), ping(id=1.0)], ids=["mark", "point"])
+async def test_what_can_be_understood_is_served(served: Served, body: bytes) -> None:
+    async with session(served) as http:
+        reply = await http.post(served.url, content=body)
+
+    assert json.loads(reply.text.partition("data: ")[2]) == {"jsonrpc": "2.0", "id": 1, "result": {}}
+
+
+async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * 2**20
+
+    async with session(served) as http:
+        reply = await http.post(served.url, content=parts())
+
+    assert reply.status_code == 413
 
 
 def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import stat
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +130,18 @@ async def test_the_oldest_files_give_way_to_new_ones(
     assert set(home.out.iterdir()) == {*others, Path(newest.structured_content["file"])}
 
 
+async def test_a_new_file_stays_when_the_clock_went_back(
+    locate: Locate, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "KEEP_FILES", 1)
+    first = await called(locate, "embed", home=home, texts=["a"], output="file")
+    os.utime(first.structured_content["file"], (2**32, 2**32))
+
+    newest = await called(locate, "embed", home=home, texts=["a"], output="file")
+
+    assert list(home.out.iterdir()) == [Path(newest.structured_content["file"])]
+
+
 async def test_a_file_that_cannot_be_written_is_an_error_with_another_way(locate: Locate, home: Home) -> None:
     home.out.write_text("a file where the folder should be")
 
@@ -165,7 +180,6 @@ async def test_more_than_a_result_can_hold_is_refused_with_another_way(
         ("complete", {"prompt": "a", "json_schema": "[" * 20_000}, "is not JSON"),
         ("complete", {"prompt": "a", "json_schema": "true"}, "must be a JSON object"),
         ("complete", {"prompt": "a", "json_schema": " " * 20_001}, "json_schema"),
-        ("health", {"verbose": True}, "verbose"),
     ],
 )
 async def test_wrong_arguments_are_refused_by_name(
@@ -175,6 +189,83 @@ async def test_wrong_arguments_are_refused_by_name(
 
     assert result.is_error
     assert named in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        pytest.param(
+            "embed",
+            {"texts": ["a"], "normalize": True},
+            "normalize is no argument of this tool. Correct this and call again; "
+            "the arguments are: texts, input_type, output.",
+            id="too many",
+        ),
+        pytest.param(
+            "embed",
+            {"texts": None, "output": "all"},
+            "texts is missing; output must be 'summary', 'similarities', 'vectors' or 'file'. "
+            "Correct this and call again; the arguments are: texts, input_type, output.",
+            id="two faults",
+        ),
+        pytest.param(
+            "complete",
+            {"prompt": "", "max_tokens": 1.5, "temperature": 3, "json_schema": [1]},
+            "prompt must not be empty; max_tokens must be a whole number; temperature must be 2 or less; "
+            "json_schema must be a text. Correct this and call again; "
+            "the arguments are: prompt, system, max_tokens, temperature, json_schema.",
+            id="every one",
+        ),
+    ],
+)
+async def test_wrong_arguments_are_told_in_one_sentence_with_the_next_step(
+    locate: Locate, tool: str, arguments: dict[str, Any], words: str
+) -> None:
+    result = await called(locate, tool, **arguments)
+
+    assert result.is_error
+    assert text_of(result) == f"Error executing tool {tool}: {words}"
+
+
+async def test_a_tool_that_is_not_there_is_refused_with_those_that_are(locate: Locate) -> None:
+    result = await called(locate, "rerun")
+
+    assert result.is_error
+    assert text_of(result) == "There is no tool rerun. The tools are: embed, complete, health."
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "plain"),
+    [
+        ("embed", {"texts": ["a"], "input_type": None, "output": None}, {"texts": ["a"]}),
+        (
+            "complete",
+            {
+                "prompt": "a",
+                "system": None,
+                "max_tokens": None,
+                "temperature": None,
+                "json_schema": None,
+                "stop": None,
+            },
+            {"prompt": "a"},
+        ),
+    ],
+)
+async def test_null_is_an_argument_left_out(
+    locate: Locate, tool: str, arguments: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    result = await called(locate, tool, **arguments)
+
+    assert not result.is_error
+    assert result.structured_content == (await called(locate, tool, **plain)).structured_content
+
+
+async def test_arguments_of_a_tool_that_has_none_are_ignored(locate: Locate) -> None:
+    """Models that think they must write one mean nothing by it."""
+    result = await called(locate, "health", verbose=True)
+
+    assert not result.is_error
 
 
 async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate) -> None:
@@ -195,10 +286,13 @@ async def test_complete_answers_with_its_facts_in_both_channels(locate: Locate) 
     ]
 
 
-async def test_complete_asks_the_engine_for_json_of_the_schema(locate: Locate) -> None:
+@pytest.mark.parametrize("written", [json.dumps, lambda schema: schema], ids=["text", "object"])
+async def test_complete_asks_the_engine_for_json_of_the_schema(
+    locate: Locate, written: Callable[[dict[str, Any]], object]
+) -> None:
     schema = {"type": "object", "properties": {"größe": {"type": "integer"}, "a": {"type": "string"}}}
 
-    result = await called(locate, "complete", prompt="hello", json_schema=json.dumps(schema))
+    result = await called(locate, "complete", prompt="hello", json_schema=written(schema))
 
     answer, _, form = result.structured_content["text"].partition("as ")
     assert answer == "user: hello. "
@@ -294,3 +388,15 @@ async def test_without_a_gateway_the_model_is_told_why(home: Home) -> None:
     assert result.is_error
     assert "no such device" in text_of(result)
     assert "gateway-boot.log" in text_of(result)
+
+
+async def test_without_room_for_a_gateway_the_model_is_told_so(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that cannot write cannot say why it ended either."""
+    silent = (sys.executable, "-c", "raise SystemExit(1)")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+
+    result = await called(partial(ensure, home, command=silent), "health")
+
+    assert f"The gateway cannot start: the disk of {home.log} is full." in text_of(result)

@@ -13,8 +13,10 @@ from typing import Any
 from engine.daemon import Endpoint
 from engine.remote.client import GatewayClient
 from engine.settings import Home
+from tests.engine.cli.commands import RUN_MAIN
 
 ROOT = Path(__file__).parents[2]
+MCP = (sys.executable, "-c", RUN_MAIN, "mcp")
 CANNED_MCP = (sys.executable, str(Path(__file__).with_name("canned_mcp.py")))
 MODERN = "2026-07-28"
 _META = "io.modelcontextprotocol"
@@ -64,13 +66,24 @@ class Wire:
         self.process.stdin.write(line + b"\n")
         await self.process.stdin.drain()
 
+    async def send_batch(self, *messages: Any) -> None:
+        await self.send_line(json.dumps(messages).encode())
+
     async def receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self._receive_line()
+        assert message["jsonrpc"] == "2.0"
+        return message
+
+    async def receive_batch(self) -> list[dict[str, Any]]:
+        batch = await self._receive_line()
+        assert isinstance(batch, list)
+        return batch
+
+    async def _receive_line(self) -> Any:
         assert self.process.stdout
         line = await asyncio.wait_for(self.process.stdout.readline(), SECONDS)
         assert line, "the server closed its output"
-        message: dict[str, Any] = json.loads(line)
-        assert message["jsonrpc"] == "2.0"
-        return message
+        return json.loads(line)
 
     async def end_input(self) -> tuple[int, bytes]:
         """Close the server's input and wait for its end: exit status and the rest of its output."""
@@ -80,11 +93,21 @@ class Wire:
         return await self.process.wait(), rest
 
 
+def initialize(version: str) -> dict[str, Any]:
+    """The request that opens a conversation in this version of MCP, before 2026."""
+    client = {"name": "wire", "version": "0"}
+    params = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
+    return {"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": params}
+
+
 @asynccontextmanager
-async def wired(home: Home, command: Sequence[str] = CANNED_MCP) -> AsyncIterator[Wire]:
-    """A running server; its standard error goes to `stderr.txt` in the home."""
-    home.root.mkdir(exist_ok=True)
-    with (home.root / "stderr.txt").open("ab") as errors:
+async def wired(
+    home: Home, command: Sequence[str] = CANNED_MCP, *, stderr: Path | None = None
+) -> AsyncIterator[Wire]:
+    """A running server; its standard error goes to `stderr.txt` in the home, unless told where else."""
+    if stderr is None:
+        home.root.mkdir(exist_ok=True)
+    with (stderr or home.root / "stderr.txt").open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,

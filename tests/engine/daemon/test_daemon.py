@@ -63,6 +63,35 @@ def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_liv
     assert read(home) is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"url": "http://127.0.0.1:99999"}, id="no port"),
+        pytest.param({"url": "http://[::1"}, id="broken address"),
+        pytest.param({"url": "file:///etc/passwd"}, id="another protocol"),
+        pytest.param({"url": 5}, id="a number for the address"),
+        pytest.param({"token": "töken"}, id="token not in ASCII"),
+        pytest.param({"token": "a\nb"}, id="token of two lines"),
+        pytest.param({"token": None}, id="no token"),
+        pytest.param({"version": 3}, id="a number for the version"),
+        pytest.param({"url": "https://127.0.0.1:1", "certificate": "PEM"}, id="broken certificate"),
+    ],
+)
+def test_a_damaged_endpoint_file_shows_no_gateway(home: Home, damage: dict[str, Any]) -> None:
+    with claim(home, HOST, 0, auto_started=True) as claimed:
+        endpoint_file(home).write_text(json.dumps(asdict(claimed.endpoint) | damage))
+
+        assert read(home) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "1", "[" * 100_000])
+def test_an_endpoint_file_that_holds_none_shows_no_gateway(home: Home, text: str) -> None:
+    with claim(home, HOST, 0, auto_started=True):
+        endpoint_file(home).write_text(text)
+
+        assert read(home) is None
+
+
 def test_an_endpoint_file_from_before_certificates_is_still_read(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True) as claimed:
         shown = json.loads(endpoint_file(home).read_text())

@@ -30,7 +30,7 @@ ADD: FunctionToolParam = {
     "parameters": {"type": "object"},
     "strict": True,
 }
-TEAM: dict[str, Any] = {"type": "namespace", "name": "team", "tools": [ADD]}
+TEAM: Any = {"type": "namespace", "name": "team", "tools": [ADD]}
 IN_A_TEAM = ToolCall("call_1", "team.add", '{"a": 1}')
 
 
@@ -237,13 +237,13 @@ async def test_what_asks_for_nothing_is_not_named(running: Gateway) -> None:
 async def test_the_functions_of_a_namespace_are_called_under_it_whole_and_streamed() -> None:
     engine = FakeEngine(pieces=(ChatToolCall(IN_A_TEAM), ChatToolCall(replace(CALL, id="call_2"))))
     async with gateway(engine) as running:
-        whole = await running.openai.responses.create(**ASK, tools=[ADD, TEAM])
+        whole: Any = await running.openai.responses.create(**ASK, tools=[ADD, TEAM])
         stream = await running.openai.responses.create(**ASK, tools=[ADD, TEAM], stream=True)
-        *_, last = [event async for event in stream]
+        events: list[Any] = [event async for event in stream]
 
     add = Tool("add", "Adds.", '{"type": "object"}', strict=True)
     assert [asked.tool_use for asked in engine.chats] == [ToolUse((add, replace(add, name="team.add")))] * 2
-    for output in (whole.output, last.response.output):
+    for output in (whole.output, events[-1].response.output):
         assert [(call.namespace, call.name, call.call_id) for call in output] == [
             ("team", "add", "call_1"),
             (None, "add", "call_2"),
@@ -299,8 +299,8 @@ async def test_an_answer_without_text_is_an_empty_message() -> None:
         whole = await running.openai.responses.create(**ASK)
         *_, last = [event async for event in await running.openai.responses.create(**ASK, stream=True)]
 
-    assert whole.output_text == last.response.output_text == ""
-    assert len(whole.output) == len(last.response.output) == 1
+    assert whole.output_text == events[-1].response.output_text == ""
+    assert len(whole.output) == len(events[-1].response.output) == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True])

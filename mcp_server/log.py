@@ -1,0 +1,54 @@
+"""Where the log of an MCP process goes."""
+
+import logging
+import os
+import sys
+import time
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from engine.settings import Home
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_BYTES = 5_000_000
+KEEP_SECONDS = 7 * 24 * 3600
+
+log = logging.getLogger(__name__)
+
+
+def log_to(home: Home) -> None:
+    """Warnings to standard error, which clients show to people; more to a file of this process."""
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING)
+    kept = _KeptLog(home.log / f"mcp-{os.getpid()}.log")
+    logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=[shown, kept])
+    _forget_old_logs(home.log)
+
+
+class _KeptLog(RotatingFileHandler):
+    """Where its file cannot be written, it says so once and leaves: the conversation goes on without it."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return super()._open()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        log.warning("%s cannot be written (%s): no log is kept.", self.baseFilename, error.strerror)
+
+
+def _forget_old_logs(folder: Path) -> None:
+    for file in folder.glob("mcp-*.log*"):
+        try:
+            if file.stat().st_mtime < time.time() - KEEP_SECONDS:
+                file.unlink()
+        except OSError:  # another process was faster, or (Windows) still writes it
+            continue
