@@ -177,7 +177,7 @@ class ContextCache:
 
     @cached_property
     def _versions(self) -> dict[str, str]:
-        import onnxruntime_qnn as qnn  # has no wheel for macOS, where there is no Npu either
+        import onnxruntime_qnn as qnn  # not installed everywhere, but where there is an Npu
 
         sources = [Path(str(part.__file__)).read_bytes() for part in (graph, parity, weights)]
         return {
