@@ -6,7 +6,7 @@ rule out taking over the memory of an earlier turn.)
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,8 +29,10 @@ _MOST_CALLS = 16
 class Grammar:
     """Follows one answer."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary_size: int, end_tokens: Sequence[int]) -> None:
+        """end_tokens: of these the matcher knows the first."""
         self._matcher = matcher
+        self._end_tokens = end_tokens
         self._bits = allocate_token_bitmask(1, vocabulary_size)
 
     @property
@@ -43,10 +45,11 @@ class Grammar:
         fill_next_token_bitmask(self._matcher, self._bits)
         self._check()
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: logits.size]
+        allowed[self._end_tokens] = allowed[self._end_tokens[0]]
         return np.where(allowed, logits, np.float32(-np.inf))
 
     def accept(self, token: int) -> None:
-        self._matcher.consume_token(token)
+        self._matcher.consume_token(self._end_tokens[0] if token in self._end_tokens else token)
         self._check()
 
     def _check(self) -> None:
@@ -68,12 +71,13 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(rules), log_level=0)
         if matcher.is_error():
             raise BadInput(f"This combination of schemas cannot be used: {_first_line(matcher.get_error())}")
-        return Grammar(matcher, self._vocabulary_size)
+        return Grammar(matcher, self._vocabulary_size, self._end_tokens)
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
         """Made by the first request that needs it (half a second for 49,152 tokens)."""
-        return LLTokenizer(self._tokenizer_json, n_vocab=self._vocabulary_size, eos_token=self._end_tokens)
+        # One end token: llguidance 1.6, the last with wheels for glibc 2.28, takes no more.
+        return LLTokenizer(self._tokenizer_json, n_vocab=self._vocabulary_size, eos_token=self._end_tokens[0])
 
 
 def _rules(request: ChatRequest) -> str | None:
