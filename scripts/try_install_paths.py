@@ -92,7 +92,7 @@ def try_way(way: Way, folder: Path) -> None:
         finally:
             subprocess.run([*way.command, "stop"], env=env, cwd=folder, check=True)
     print(
-        f"{way.name:16} installed in {installed - begin:.0f} s, ready {ready - installed:.1f} s later, answered"
+        f"{way.name:16} installed in {installed - begin:.1f} s, ready in {ready - installed:.1f} s, answered"
     )
 
 
