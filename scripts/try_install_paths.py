@@ -91,9 +91,8 @@ def try_way(way: Way, folder: Path) -> None:
             asyncio.run(ask_over_mcp(way.command, env))
         finally:
             subprocess.run([*way.command, "stop"], env=env, cwd=folder, check=True)
-    print(
-        f"{way.name:16} installed in {installed - begin:.1f} s, ready in {ready - installed:.1f} s, answered"
-    )
+    seconds = f"installed in {installed - begin:.1f} s, ready in {ready - installed:.1f} s"
+    print(f"{way.name:16} {seconds}, answered at both doors")
 
 
 def published(gateway: subprocess.Popen[bytes], home: Home) -> Endpoint:
