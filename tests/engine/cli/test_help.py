@@ -38,3 +38,17 @@ def test_completion_loads_no_package_but_the_command_line_s(tmp_path: Path) -> N
 
     assert "plain,serve" in run.stdout.splitlines()
     assert packages_loaded(run) == {"click"}
+
+
+def test_on_an_intel_mac_one_sentence_says_why_not(tmp_path: Path) -> None:
+    intel_mac = "import platform, sys\nsys.platform = 'darwin'\nplatform.machine = lambda: 'x86_64'\n"
+    imported_here = "import click, importlib.metadata, subprocess\n"  # by what this system is
+
+    run = npu_gateway("--help", env=environment(tmp_path), prelude=imported_here + intel_mac)
+
+    assert (run.returncode, run.stdout, run.stderr) == (
+        1,
+        "",
+        "npu-gateway: On a Mac this needs Apple silicon and a Python built for it; "
+        "onnxruntime has no build for Intel.\n",
+    )
