@@ -13,22 +13,47 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
 
-PLATFORMS = {
-    "win_arm64": "aarch64-pc-windows-msvc",
-    "win_amd64": "x86_64-pc-windows-msvc",
-    "manylinux_x86_64": "x86_64-manylinux_2_35",
-    "manylinux_aarch64": "aarch64-manylinux_2_35",
-    "macos_arm64": "aarch64-apple-darwin",
-}
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
-# The oldest macOS that onnxruntime 1.32 has a wheel for; uv assumes 13 otherwise.
-ENVIRONMENT = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+AT_ONCE = 8
+"""They wait for the index most of the time."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """target: as uv calls it. options: of uv, for the extras that exist there and what a user must add."""
+
+    target: str
+    options: tuple[str, ...] = ()
+
+
+# As `pip install --prefer-binary` does: from 1.7 on, its wheels want glibc 2.31.
+PREFER_BINARY = ("--only-binary=llguidance",)
+NPU = ("--extra=npu",)
+
+PLATFORMS = {
+    "win_arm64": Platform("aarch64-pc-windows-msvc"),
+    "win_amd64": Platform("x86_64-pc-windows-msvc"),
+    "macosx_14_0_arm64": Platform("aarch64-apple-darwin"),
+    "manylinux_2_28_x86_64": Platform("x86_64-manylinux_2_28", PREFER_BINARY),
+    "manylinux_2_28_aarch64": Platform("aarch64-manylinux_2_28", PREFER_BINARY),
+    "manylinux_2_31_x86_64": Platform("x86_64-manylinux_2_31"),
+    "manylinux_2_31_aarch64": Platform("aarch64-manylinux_2_31"),
+    "win_amd64 npu": Platform("x86_64-pc-windows-msvc", NPU),
+    "manylinux_2_35_x86_64 npu": Platform("x86_64-manylinux_2_35", NPU),
+    "manylinux_2_34_aarch64 npu": Platform("aarch64-manylinux_2_34", NPU),
+}
+
+# The oldest macOS that onnxruntime 1.32 has a wheel for; uv assumes 13 otherwise. To resolve for a Python, uv
+# need not have it.
+ENVIRONMENT = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0", "UV_PYTHON_DOWNLOADS": "never"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("platforms", nargs="*", choices=[*PLATFORMS, []], metavar="PLATFORM")
     platforms = parser.parse_args(argv).platforms or list(PLATFORMS)
-    missing = [
-        failure for platform in platforms for python in PYTHONS if (failure := check(platform, python))
-    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        missing = list(filter(None, pool.map(check, *zip(*product(platforms, PYTHONS), strict=True))))
     for failure in missing:
         print(failure, file=sys.stderr)
     return 1 if missing else 0
@@ -64,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(platform: str, python: str) -> str | None:
     """None when every dependency has a wheel, else what uv says about those that have none."""
-    resolved = compile_requirements(platform, python, "pyproject.toml")
+    resolved = compile_requirements(platform, python, "pyproject.toml", *PLATFORMS[platform].options)
     if resolved.returncode:
         return f"{platform}, Python {python}: cannot be resolved\n{resolved.stderr}"
     excepted = {e for e in SOURCE_DISTRIBUTIONS if (e.platform, e.python) == (platform, python)}
@@ -73,9 +97,9 @@ def check(platform: str, python: str) -> str | None:
     checked = compile_requirements(platform, python, "-", "--no-deps", "--no-build", stdin="\n".join(pins))
     if checked.returncode:
         return f"{platform}, Python {python}: no wheel\n{checked.stderr}"
-    print(f"{platform:18} Python {python}: {len(pins)} wheels")
+    print(f"{platform:26} Python {python}: {len(pins)} wheels")
     for exception in excepted:
-        print(f"{'':18} not a wheel: {exception.package} ({exception.reason})")
+        print(f"{'':26} not a wheel: {exception.package} ({exception.reason})")
     return None
 
 
@@ -86,7 +110,7 @@ def compile_requirements(
         [
             *(sys.executable, "-m", "uv", "pip", "compile", requirements, *options),
             *("--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
-            *("--python-version", python, "--python-platform", PLATFORMS[platform]),
+            *("--python-version", python, "--python-platform", PLATFORMS[platform].target),
         ],
         cwd=PROJECT,
         env=ENVIRONMENT,

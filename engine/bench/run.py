@@ -160,5 +160,5 @@ def _machine(probe: NpuProbe) -> Machine:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # onnxruntime-qnn, on macOS
+    except PackageNotFoundError:  # onnxruntime-qnn, without the extra npu
         return None

@@ -6,7 +6,7 @@ rule out taking over the memory of an earlier turn.)
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,10 +31,17 @@ class Grammar:
     "get_weather: city.format".
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary_size: int, loosened: tuple[str, ...] = ()) -> None:
-        """Raises BadInput for one that admits no answer at all."""
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        vocabulary_size: int,
+        end_tokens: Sequence[int],
+        loosened: tuple[str, ...] = (),
+    ) -> None:
+        """end_tokens: of these the matcher knows the first. Raises BadInput for one without any answer."""
         self.loosened = loosened
         self._matcher = matcher
+        self._end_tokens = end_tokens
         self._bits = allocate_token_bitmask(1, vocabulary_size)
         self._fill()
 
@@ -47,10 +54,11 @@ class Grammar:
         """Minus infinity for every token that may not come next. Raises BadInput."""
         self._fill()
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: logits.size]
+        allowed[self._end_tokens] = allowed[self._end_tokens[0]]
         return np.where(allowed, logits, np.float32(-np.inf))
 
     def accept(self, token: int) -> None:
-        self._matcher.consume_token(token)
+        self._matcher.consume_token(self._end_tokens[0] if token in self._end_tokens else token)
         self._check()
 
     def _fill(self) -> None:
@@ -77,12 +85,13 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
         if matcher.is_error():
             raise _unusable(matcher.get_error())
-        return Grammar(matcher, self._vocabulary_size, tuple(rules.loosened))
+        return Grammar(matcher, self._vocabulary_size, self._end_tokens, tuple(rules.loosened))
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
         """Made by the first request that needs it (half a second for 49,152 tokens)."""
-        return LLTokenizer(self._tokenizer_json, n_vocab=self._vocabulary_size, eos_token=self._end_tokens)
+        # One end token: llguidance 1.6, the last with wheels for glibc 2.28, takes no more.
+        return LLTokenizer(self._tokenizer_json, n_vocab=self._vocabulary_size, eos_token=self._end_tokens[0])
 
 
 class _Rules:

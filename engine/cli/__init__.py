@@ -1,6 +1,7 @@
 """The `npu-gateway` command: each subcommand's module is loaded only when that subcommand runs."""
 
 import importlib
+import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -60,10 +61,19 @@ def cli() -> None:
 def main() -> None:
     """Exit status 0: done; 1: it could not be done, with the reason; 2: wrong usage."""
     try:
+        require_runtimes(sys.platform, platform.machine())
         cli()
     except EngineError as error:
         click.secho(f"npu-gateway: {error}", fg="red", err=True)
         sys.exit(1)
+
+
+def require_runtimes(system: str, machine: str) -> None:
+    """system, machine: as sys.platform and platform.machine() name them. Raises EngineError."""
+    if (system, machine) == ("darwin", "x86_64"):
+        raise EngineError(
+            "On a Mac this needs Apple silicon and a Python built for it; onnxruntime has no build for Intel."
+        )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
 from engine.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from engine.bench import BenchReport
     from engine.types import Device
 
@@ -39,6 +38,9 @@ def bench(device: "Device | None", quick: bool, as_json: bool) -> None:
 
 
 def _print(result: "BenchReport") -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+
     machine = result.machine
     console = Console(highlight=False)
     load = "" if machine.load_average is None else f", load average {machine.load_average:.1f}"
@@ -58,7 +60,7 @@ def _print(result: "BenchReport") -> None:
         console.print(note, markup=False)
 
 
-def _lengths(result: "BenchReport") -> Table:
+def _lengths(result: "BenchReport") -> "Table":
     table = _table(
         result.embedding_model, "tokens", "one text: p50 ms", "p95 ms", "many: texts/s", "tokens/s"
     )
@@ -74,7 +76,7 @@ def _lengths(result: "BenchReport") -> Table:
     return table
 
 
-def _corpus(result: "BenchReport") -> Table:
+def _corpus(result: "BenchReport") -> "Table":
     table = _table("docstrings of all lengths", "texts", "tokens each", "texts/s", "tokens/s")
     for speed in result.corpus:
         table.add_row(
@@ -87,7 +89,7 @@ def _corpus(result: "BenchReport") -> Table:
     return table
 
 
-def _chat(result: "BenchReport") -> Table:
+def _chat(result: "BenchReport") -> "Table":
     chat = result.chat
     table = _table(
         chat.model, "first token ms", f"prefill tokens/s ({chat.prompt_tokens})", "decode tokens/s"
@@ -101,7 +103,9 @@ def _chat(result: "BenchReport") -> Table:
     return table
 
 
-def _resident(result: "BenchReport") -> Table:
+def _resident(result: "BenchReport") -> "Table":
+    from rich.filesize import decimal
+
     table = _table("resident memory", "")
     for part in result.resident:
         table.add_row(part.process, decimal(part.rss_bytes))
@@ -112,7 +116,9 @@ def _device(name: str, *, emulated: bool) -> str:
     return f"{name} (emulated)" if emulated else name
 
 
-def _table(first: str, *others: str) -> Table:
+def _table(first: str, *others: str) -> "Table":
+    from rich.table import Table
+
     table = Table(first, box=None, pad_edge=False, header_style="dim")
     for heading in others:
         table.add_column(heading, justify="right")

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from engine import __version__
-from engine.doctor import Finding, examine
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engine.doctor import Finding
 
 _STYLES = MappingProxyType({"ok": "green", "warn": "yellow", "fail": "bold red"})
 
@@ -26,6 +28,10 @@ def doctor(quick: bool, as_json: bool) -> None:
 
     Nothing leaves the machine. Exit status 1 if something fails; warnings do not count.
     """
+    from rich.console import Console
+
+    from engine.doctor import examine
+
     findings = examine(verify=not quick)
     if as_json:
         about = {"version": __version__, "platform": platform.platform()}
@@ -36,7 +42,10 @@ def doctor(quick: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
+def _table(findings: Sequence["Finding"]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("check", no_wrap=True)

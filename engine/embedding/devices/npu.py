@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from engine.embedding.batch_messages import NpuBuckets, NpuOptions, NpuReady
 from engine.embedding.devices.device import DeviceFailed, EmbeddingDevice
+from engine.embedding.npu import NOT_INSTALLED
 from engine.errors import EngineError
 from engine.types import Device, NpuStatus
 
@@ -68,7 +69,7 @@ class NpuDevice(EmbeddingDevice):
     def start(self) -> None:
         """Look for the NPU, in a process of its own: a broken driver must not take the CPU's worker along."""
         if importlib.util.find_spec("onnxruntime_qnn") is None:
-            self._absent("onnxruntime-qnn is not installed; there is none for this platform.")
+            self._absent(NOT_INSTALLED)
         else:
             self.worker.start()
 

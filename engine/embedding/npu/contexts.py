@@ -176,7 +176,7 @@ class ContextCache:
 
     @cached_property
     def _versions(self) -> dict[str, str]:
-        import onnxruntime_qnn as qnn  # has no wheel for macOS, where there is no Npu either
+        import onnxruntime_qnn as qnn  # not installed everywhere, but where there is an Npu
 
         return {
             "model": sha256(self._model_folder / "model.onnx"),

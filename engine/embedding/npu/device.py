@@ -5,12 +5,13 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
 import onnxruntime as ort
 
-from engine.embedding.npu import EMULATION_VARIABLE
+from engine.embedding.npu import EMULATION_VARIABLE, NOT_INSTALLED
 from engine.types import NpuStatus
 
 EP_NAME = "QNNExecutionProvider"
@@ -47,11 +48,11 @@ class NpuSearch:
 
 def find_npu() -> NpuSearch:
     """The NPU of this machine; where there is none, its emulator if the environment asks for it."""
+    if find_spec("onnxruntime_qnn") is None:
+        return NpuSearch(None, NOT_INSTALLED)
     try:
         import onnxruntime_qnn as qnn
-    except ImportError as error:
-        return NpuSearch(None, f"The QNN execution provider is not installed on {_platform()} ({error}).")
-    try:
+
         if EP_NAME not in ort.get_available_providers():  # registering twice is an error
             ort.register_execution_provider_library(EP_NAME, qnn.get_library_path())
         devices = ort.get_ep_devices()

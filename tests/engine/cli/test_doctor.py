@@ -64,8 +64,8 @@ def test_this_python_is_built_for_this_machine() -> None:
     [
         ((3, 10), ("fail", True)),
         ((3, 11), ("ok", False)),
-        ((3, 13), ("ok", False)),
-        ((3, 14), ("warn", True)),
+        ((3, 14), ("ok", False)),
+        ((3, 15), ("warn", True)),
     ],
 )
 def test_the_versions_of_python_that_are_supported(
@@ -90,6 +90,21 @@ def test_a_runtime_that_this_platform_does_not_have_is_not_missed() -> None:
     requirement = Requirement("onnxruntime-qnn>=2.7; sys_platform == 'plan9'")
 
     assert verdict(software.check_runtime("onnxruntime-qnn", requirement, None)) == ("ok", False)
+
+
+def test_a_runtime_that_an_extra_brings_is_not_missed_and_the_extra_is_named() -> None:
+    requirement = Requirement("onnxruntime-qnn>=2.7; extra == 'npu'")
+
+    found = software.check_runtime("onnxruntime-qnn", requirement, None)
+
+    assert verdict(found) == ("ok", False)
+    assert '"npu-gateway[npu]"' in found.what
+
+
+def test_a_runtime_that_an_extra_brought_must_fit() -> None:
+    requirement = Requirement("onnxruntime-qnn>=2.7; extra == 'npu'")
+
+    assert verdict(software.check_runtime("onnxruntime-qnn", requirement, "1.24.4")) == ("fail", True)
 
 
 def test_the_package_states_what_it_needs_of_each_runtime() -> None:

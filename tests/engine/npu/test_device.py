@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import onnxruntime as ort
 import pytest
 
-from engine.embedding.npu.device import EP_NAME, choose
+from engine.embedding.npu import NOT_INSTALLED
+from engine.embedding.npu.device import EP_NAME, choose, find_npu
 from engine.types import NpuStatus
 
 BACKEND = "/somewhere/libQnnHtp.so"
@@ -93,3 +94,11 @@ def test_the_reason_for_no_npu_says_what_would_help(emulate: bool, reason: str) 
 
     assert found.npu is None
     assert reason in str(found.reason)
+
+
+def test_without_its_package_the_search_names_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.embedding.npu.device.find_spec", lambda name: None)
+
+    assert find_npu().status == NpuStatus(available=False, emulated=False, name=None, reason=NOT_INSTALLED)

@@ -299,8 +299,8 @@ async def test_an_answer_without_text_is_an_empty_message() -> None:
         whole = await running.openai.responses.create(**ASK)
         *_, last = [event async for event in await running.openai.responses.create(**ASK, stream=True)]
 
-    assert whole.output_text == events[-1].response.output_text == ""
-    assert len(whole.output) == len(events[-1].response.output) == 1
+    assert whole.output_text == last.response.output_text == ""
+    assert len(whole.output) == len(last.response.output) == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True])
