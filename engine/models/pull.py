@@ -123,8 +123,8 @@ def _fetch(source: WheelSource | HubSource, staging: Path, progress: Progress) -
     from engine.models.sources import hub
 
     folder = staging / "hub"
-    commit, files = hub.fetch(source, folder, progress)
-    return _Fetched(folder, files, f"hub:{source.repo}@{commit}")
+    files = hub.fetch(source, folder, progress)
+    return _Fetched(folder, files, f"hub:{source.repo}@{source.commit}")
 
 
 def _convert(gguf_file: Path, folder: Path, progress: Progress) -> "GgufInfo":
