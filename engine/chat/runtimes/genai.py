@@ -18,7 +18,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ from engine.chat.runtimes.runtime import (
     SequenceWork,
     TokenSequence,
 )
-from engine.chat.template import ChatTemplate
 from engine.errors import EngineError
 from engine.models.containment import CONFIG, require_contained
 
@@ -214,21 +212,7 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-@dataclass(frozen=True)
-class ChatFormat:
-    """end_tokens: those that end an answer."""
-
-    template: ChatTemplate
-    end_tokens: frozenset[int]
-
-
-def chat_format(folder: Path) -> ChatFormat:
-    """Raises EngineError."""
-    try:
-        tokenizer = og.Tokenizer(og.Config(str(folder)))
-    except _GENAI_ERRORS as error:
-        raise EngineError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
-    return ChatFormat(
-        ChatTemplate(tokenizer.apply_chat_template),
-        frozenset(int(token) for token in tokenizer.eos_token_ids),
-    )
+def end_tokens(folder: Path) -> frozenset[int]:
+    """Those that end an answer."""
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]["eos_token_id"]
+    return frozenset(told if isinstance(told, list) else [told])
