@@ -164,7 +164,7 @@ def _id_from(file: Path) -> str:
 def _refuse_another_models_id(file: Path, model_id: str) -> None:
     """Who asks for a model of the registry gets that model, and no other."""
     for spec in MODELS:
-        if spec.id == model_id and sha256(file) not in spec.gguf_sha256:
+        if spec.id == model_id and not (file.is_file() and sha256(file) in spec.gguf_sha256):
             raise ModelSupplyError(
                 f"{model_id} is a model that npu-gateway knows, and {file.name} is not it. "
                 f"Choose another id, as in --id {model_id}-gguf."
