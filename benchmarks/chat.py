@@ -15,7 +15,7 @@ import datetime
 import itertools
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -28,9 +28,11 @@ from benchmarks.support.machine import machine
 from engine.bench.docstrings import docstrings
 from engine.chat.model import ChatModel
 from engine.chat.prompt import PromptEncoder
-from engine.chat.runtimes.genai import chat_format
+from engine.chat.runtimes.genai import end_tokens
+from engine.chat.template import ChatTemplate
 from engine.hardware import physical_cores
 from engine.models.store import InstalledModel
+from engine.models.templates.renderer import TemplateRenderer
 from engine.settings import Home, Settings
 from engine.types import ChatPiece, ChatRequest, Message, Sampling
 
@@ -80,11 +82,17 @@ class LlamaCpp:
         return self._process.rss_bytes()
 
 
+@contextlib.contextmanager
+def _encoder(folder: Path) -> Iterator[PromptEncoder]:
+    with TemplateRenderer(folder, folder.name) as renderer:
+        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        yield PromptEncoder(tokenizer_json, ChatTemplate(renderer.render))
+
+
 @contextlib.asynccontextmanager
 async def contenders(folder: Path, gguf: Path, threads: int) -> AsyncGenerator[dict[str, Contender]]:
-    chat = chat_format(folder)
-    encoder = PromptEncoder((folder / "tokenizer.json").read_text(encoding="utf-8"), chat.template)
     async with contextlib.AsyncExitStack() as stack:
+        encoder = stack.enter_context(_encoder(folder))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         requantised(gguf, scratch / "Q4_0.gguf")
         llama_cpp = LlamaCppProcess(scratch / "Q4_0.gguf", threads)
@@ -94,7 +102,7 @@ async def contenders(folder: Path, gguf: Path, threads: int) -> AsyncGenerator[d
             for name, speculation in (("npu-gateway", False), ("npu-gateway, chat_speculation", True))
         }
         yield {
-            **{name: NpuGateway(model, chat.end_tokens) for name, model in ours.items()},
+            **{name: NpuGateway(model, end_tokens(folder)) for name, model in ours.items()},
             "llama.cpp": LlamaCpp(llama_cpp, partial(encoder.encode, context_tokens=CONTEXT_TOKENS)),
         }
 
@@ -237,13 +245,11 @@ def main() -> None:
 async def run(name: str, folder: Path, gguf: Path, sizes: Sizes, repeats: int) -> str:
     async with contenders(folder, gguf, physical_cores()) as running:
         best = await measure(running, sizes, repeats)
-    encoder = PromptEncoder(
-        (folder / "tokenizer.json").read_text(encoding="utf-8"), chat_format(folder).template
-    )
-    lengths = {
-        "prompt": len(encoder.encode(Prompts(0).ask(sizes.prompt_words), CONTEXT_TOKENS)),
-        "history": len(encoder.encode(Prompts(0).ask(sizes.history_words), CONTEXT_TOKENS)),
-    }
+    with _encoder(folder) as encoder:
+        lengths = {
+            "prompt": len(encoder.encode(Prompts(0).ask(sizes.prompt_words), CONTEXT_TOKENS)),
+            "history": len(encoder.encode(Prompts(0).ask(sizes.history_words), CONTEXT_TOKENS)),
+        }
     return report(name, best, lengths, sizes)
 
 

@@ -22,12 +22,14 @@ from engine.chat.chat_messages import (
 from engine.chat.grammar import GrammarCompiler
 from engine.chat.intake import Intake, Prepared
 from engine.chat.prompt import PromptEncoder
-from engine.chat.runtimes.genai import GenaiRuntime, chat_format
+from engine.chat.runtimes.genai import GenaiRuntime, end_tokens
 from engine.chat.runtimes.runtime import Runtime
 from engine.chat.scheduler import Scheduler
+from engine.chat.template import ChatTemplate
 from engine.chat.vocabulary import Vocabulary
 from engine.errors import EngineError
 from engine.models.store import refuse_damaged
+from engine.models.templates.renderer import TemplateRenderer
 from engine.workers.channel import Channel
 from engine.workers.child import begun, received_by
 from engine.workers.handshake import Ping, Pong
@@ -39,7 +41,10 @@ Inbox = queue.SimpleQueue[Arrival]
 
 
 def main() -> None:
-    with begun(ChatOptions) as (channel, options):
+    with (
+        begun(ChatOptions) as (channel, options),
+        TemplateRenderer(options.folder, options.folder.name) as renderer,
+    ):
         refuse_damaged(options.folder)
         runtime = GenaiRuntime(
             options.folder,
@@ -48,7 +53,7 @@ def main() -> None:
             kv_bytes=options.kv_bytes,
         )
         inbox: Inbox = queue.SimpleQueue()
-        intake = _intake(runtime, options)
+        intake = _intake(runtime, options, ChatTemplate(renderer.render))
         intake.start(inbox.put)
 
         def take(message: object) -> None:
@@ -68,17 +73,17 @@ def main() -> None:
             os._exit(0)  # nobody reads the answers any more
 
 
-def _intake(runtime: Runtime, options: ChatOptions) -> Intake:
+def _intake(runtime: Runtime, options: ChatOptions, template: ChatTemplate) -> Intake:
     """Raises EngineError or OSError."""
     tokenizer_json = (options.folder / "tokenizer.json").read_text(encoding="utf-8")
-    chat = chat_format(options.folder)
+    ends = end_tokens(options.folder)
     if options.speculate and not runtime.reads_drafts:
         logger.warning("chat_speculation has no effect: this model tells the next token only")
     return Intake(
-        PromptEncoder(tokenizer_json, chat.template),
+        PromptEncoder(tokenizer_json, template),
         Vocabulary(tokenizer_json),
-        chat.end_tokens,
-        GrammarCompiler(tokenizer_json, runtime.vocabulary_size, chat.end_tokens),
+        ends,
+        GrammarCompiler(tokenizer_json, runtime.vocabulary_size, ends),
         context_tokens=runtime.context_tokens,
         answer_tokens=options.answer_tokens,
         speculates=options.speculate and runtime.reads_drafts,

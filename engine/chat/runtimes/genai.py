@@ -18,7 +18,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ from engine.chat.runtimes.runtime import (
     SequenceWork,
     TokenSequence,
 )
-from engine.chat.template import ChatTemplate
 from engine.errors import EngineError
+from engine.models.containment import CONFIG, require_contained
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,8 @@ class GenaiRuntime:
     """
 
     def __init__(self, folder: Path, *, threads: int, context_tokens: int | None, kv_bytes: int) -> None:
-        settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        require_contained(folder)
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]
         self._model = _load(folder, threads)
         probe = GenaiCache(self._model, _PROBE_TOKENS)
         probe.read([0, 0])
@@ -212,21 +212,7 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-@dataclass(frozen=True)
-class ChatFormat:
-    """end_tokens: those that end an answer."""
-
-    template: ChatTemplate
-    end_tokens: frozenset[int]
-
-
-def chat_format(folder: Path) -> ChatFormat:
-    """Raises EngineError."""
-    try:
-        tokenizer = og.Tokenizer(og.Config(str(folder)))
-    except _GENAI_ERRORS as error:
-        raise EngineError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
-    return ChatFormat(
-        ChatTemplate(tokenizer.apply_chat_template),
-        frozenset(int(token) for token in tokenizer.eos_token_ids),
-    )
+def end_tokens(folder: Path) -> frozenset[int]:
+    """Those that end an answer."""
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]["eos_token_id"]
+    return frozenset(told if isinstance(told, list) else [told])

@@ -3,6 +3,7 @@
 Key names: https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -13,6 +14,12 @@ from engine.models.decoders.phi3 import Phi3Weights
 from engine.models.decoders.quantise import BLOCK
 from engine.models.decoders.weights import GgufWeights
 from engine.models.gguf.reader import GgufFile
+
+_MOST_HEADS = 1 << 12
+_MOST_HEAD_SIZE = 1 << 10
+_MOST_WIDTH = 1 << 20
+_MOST_CONTEXT_TOKENS = 1 << 20
+"""The positions of so many tokens are written out: half a gigabyte for heads of 128 elements."""
 
 FAMILIES: Mapping[str, type[GgufWeights]] = MappingProxyType({"llama": LlamaWeights, "phi3": Phi3Weights})
 """By `general.architecture`."""
@@ -33,26 +40,44 @@ def read_decoder(file: GgufFile) -> tuple[Decoder, GgufWeights]:
 
 
 def _decoder(file: GgufFile, family: str) -> Decoder:
-    heads = file.integer(f"{family}.attention.head_count")
-    hidden = file.integer(f"{family}.embedding_length")
-    head_size = file.integer(f"{family}.attention.key_length", default=hidden // heads)
+    def size(key: str, most: int, default: int | None = None, least: int = 1) -> int:
+        found = file.integer(f"{family}.{key}", default)
+        if not least <= found <= most:
+            raise file.malformed(f"the key '{family}.{key}' is {found}; it can be {least} to {most}")
+        return found
+
+    heads = size("attention.head_count", _MOST_HEADS)
+    hidden = size("embedding_length", _MOST_WIDTH)
+    head_size = size("attention.key_length", _MOST_HEAD_SIZE, default=hidden // heads)
+    kv_heads = size("attention.head_count_kv", heads, default=heads)
+    if head_size % 2 or heads % kv_heads:
+        raise file.malformed(
+            f"it has {heads} heads of {head_size} elements, and {kv_heads} for keys and values"
+        )
     _refuse_variations(file, family, head_size)
     return Decoder(
         family=family,
-        layers=file.integer(f"{family}.block_count"),
+        layers=size("block_count", len(file.tensor_names)),
         hidden=hidden,
-        intermediate=file.integer(f"{family}.feed_forward_length"),
+        intermediate=size("feed_forward_length", _MOST_WIDTH),
         heads=heads,
-        kv_heads=file.integer(f"{family}.attention.head_count_kv", default=heads),
+        kv_heads=kv_heads,
         head_size=head_size,
         vocabulary=file.shape("token_embd.weight")[0],
-        context_tokens=file.integer(f"{family}.context_length"),
-        norm_epsilon=file.number(f"{family}.attention.layer_norm_rms_epsilon"),
+        context_tokens=size("context_length", _MOST_CONTEXT_TOKENS),
+        norm_epsilon=_positive(file, f"{family}.attention.layer_norm_rms_epsilon"),
         inverse_frequencies=inverse_frequencies(
-            file.number(f"{family}.rope.freq_base", default=10_000.0), head_size
+            _positive(file, f"{family}.rope.freq_base", default=10_000.0), head_size
         ),
-        attention_window=file.integer(f"{family}.attention.sliding_window", default=0) or None,
+        attention_window=size("attention.sliding_window", _MOST_CONTEXT_TOKENS, default=0, least=0) or None,
     )
+
+
+def _positive(file: GgufFile, key: str, default: float | None = None) -> float:
+    number = file.number(key, default)
+    if not 0 < number < math.inf:
+        raise file.malformed(f"the key {key!r} is {number}")
+    return number
 
 
 def _refuse_variations(file: GgufFile, family: str, head_size: int) -> None:

@@ -6,6 +6,7 @@ Keys: https://onnxruntime.ai/docs/genai/reference/config.html, and what the mode
 import json
 from pathlib import Path
 
+from engine.models.containment import CONFIG
 from engine.models.decoders.decoder import Decoder
 from engine.models.gguf.special_tokens import SpecialTokens
 
@@ -24,7 +25,7 @@ def write_genai_config(decoder: Decoder, tokens: SpecialTokens, model_file: str,
         "search": _search(decoder),
     }
     text = json.dumps(config, indent=4)
-    (folder / "genai_config.json").write_text(text + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def _decoder(decoder: Decoder, model_file: str) -> dict[str, object]:

@@ -71,13 +71,13 @@ class _GraphWriter:
         self.block_sums: dict[str, str] = {}
 
     def write(self) -> onnx.GraphProto:
-        self._rotary_caches()
         lengths = self._sequence_lengths()
         residual = self._embedding()
         update = ""
         for layer in range(self.decoder.layers):
             residual, update = self._layer(layer, residual, update, lengths)
         self._head(residual, update)
+        self._rotary_caches()
         return helper.make_graph(
             self.nodes, "main_graph", self._inputs(), self._outputs(), initializer=self.initializers
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from engine.errors import ModelSupplyError
+from engine.models.containment import require_contained
 
 Floats = NDArray[np.float32]
 
@@ -72,8 +73,9 @@ class BertWeights:
 def load_weights(model_folder: Path) -> BertWeights:
     """Read `model.onnx` in the folder.
 
-    Raises ModelSupplyError when the file is missing, damaged, or not a BERT encoder.
+    Raises ModelSupplyError when the file is missing, damaged, not a BERT encoder, or asks for other files.
     """
+    require_contained(model_folder)
     file = model_folder / "model.onnx"
     try:
         return _read(_Graph(onnx.load(file).graph))

@@ -23,7 +23,7 @@ class SpecialTokens:
 
 def read_special_tokens(file: GgufFile) -> SpecialTokens:
     """A file without bos, padding or unknown token never uses it: the runtime wants a number all the same."""
-    tokens = file.array("tokenizer.ggml.tokens")
+    tokens = file.texts("tokenizer.ggml.tokens")
 
     def number(role: str, default: int | None = None) -> int:
         found = file.integer(f"tokenizer.ggml.{role}_token_id", default)

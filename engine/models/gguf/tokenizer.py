@@ -1,7 +1,7 @@
 """Builds a tokenizer.json (the format of the `tokenizers` package) from the vocabulary inside a GGUF file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ PRE_TOKENIZERS = ("smollm",)
 # Tokens of this kind that never swallow the white space behind them in a Phi-3 vocabulary
 # (its tokenizer.json; llama.cpp has the same rule in src/llama-vocab.cpp).
 _PHI3_KEEPING_SPACE = ("<unk>", "<s>", "<|endoftext|>")
+
+
+_MOST_TOKEN_CHARACTERS = 256
+_MOST_CHARACTERS = 1 << 23
+"""Of a vocabulary: every place where a token can be cut in two is looked at. Gemma's has 2 million."""
 
 
 def write_tokenizer(file: GgufFile, special: SpecialTokens, folder: Path) -> None:
@@ -51,7 +56,7 @@ def _build(file: GgufFile, special: SpecialTokens) -> Tokenizer:
             )
     _add_special_tokens(tokenizer, file)
     if special.adds_bos:
-        bos = str(file.array("tokenizer.ggml.tokens")[special.bos])
+        bos = str(file.texts("tokenizer.ggml.tokens")[special.bos])
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, special.bos)]
         )
@@ -65,8 +70,8 @@ def _byte_level(file: GgufFile) -> Tokenizer:
             f"{file.path} splits text as {pre!r} does, which cannot be imported. "
             f"Supported: {', '.join(PRE_TOKENIZERS)}."
         )
-    merges = [(left, right) for left, right in map(str.split, file.array("tokenizer.ggml.merges"))]
-    tokenizer = Tokenizer(models.BPE(_vocabulary(file), merges))
+    vocabulary = _vocabulary(file)
+    tokenizer = Tokenizer(models.BPE(vocabulary, _merges(file, vocabulary)))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -77,12 +82,22 @@ def _byte_level(file: GgufFile) -> Tokenizer:
     return tokenizer
 
 
+def _merges(file: GgufFile, vocabulary: Container[str]) -> list[tuple[str, str]]:
+    merges = []
+    for merge in file.texts("tokenizer.ggml.merges"):
+        left, _, right = merge.partition(" ")
+        if any(part not in vocabulary for part in (left, right, left + right)):
+            raise file.malformed(f"its vocabulary lacks a part of the merge {merge[:80]!r}")
+        merges.append((left, right))
+    return merges
+
+
 def _sentence_piece(file: GgufFile, special: SpecialTokens) -> Tokenizer:
     """As Hugging Face converts a SentencePiece BPE model (`LlamaConverter` in transformers)."""
     model = models.BPE(
         _vocabulary(file),
         _merges_of_scores(file),
-        unk_token=file.array("tokenizer.ggml.tokens")[special.unknown],
+        unk_token=file.texts("tokenizer.ggml.tokens")[special.unknown],
         fuse_unk=True,
         byte_fallback=True,
     )
@@ -103,8 +118,8 @@ def _merges_of_scores(file: GgufFile) -> list[tuple[str, str]]:
     Among equals the longest left part comes first. In any other order runs of one character, such as
     indentation, are cut differently (found by comparing with `sentencepiece` on Mistral's vocabulary).
     """
-    kinds, scores = file.array("tokenizer.ggml.token_type"), file.array("tokenizer.ggml.scores")
-    tokens = zip(file.array("tokenizer.ggml.tokens"), scores, kinds, strict=True)
+    kinds, scores = file.integers("tokenizer.ggml.token_type"), file.numbers("tokenizer.ggml.scores")
+    tokens = zip(file.texts("tokenizer.ggml.tokens"), scores, kinds, strict=True)
     pieces = {token: score for token, score, kind in tokens if kind == TokenType.NORMAL}
     merges = [
         (score, len(left), left, right)
@@ -116,31 +131,44 @@ def _merges_of_scores(file: GgufFile) -> list[tuple[str, str]]:
 
 
 def _vocabulary(file: GgufFile) -> dict[str, int]:
-    tokens: Sequence[str] = file.array("tokenizer.ggml.tokens")
+    tokens: Sequence[str] = file.texts("tokenizer.ggml.tokens")
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise file.malformed("its vocabulary has the same token twice")
-    for column in ("token_type", "scores"):
-        key = f"tokenizer.ggml.{column}"
-        if key in file and len(file.array(key)) != len(tokens):
+    if max(map(len, tokens), default=0) > _MOST_TOKEN_CHARACTERS or sum(map(len, tokens)) > _MOST_CHARACTERS:
+        raise file.malformed("its vocabulary has tokens that are longer than those of any language")
+    for key, column in (
+        ("tokenizer.ggml.token_type", file.integers),
+        ("tokenizer.ggml.scores", file.numbers),
+    ):
+        if key in file and len(column(key)) != len(tokens):
             raise file.malformed(f"the length of {key!r} is not that of the vocabulary")
     return vocabulary
 
 
 def _add_special_tokens(tokenizer: Tokenizer, file: GgufFile) -> None:
     phi3 = file.text("general.architecture") == "phi3"
-    kinds = file.array("tokenizer.ggml.token_type")
-    for token, kind in zip(file.array("tokenizer.ggml.tokens"), kinds, strict=True):
-        if kind not in (TokenType.CONTROL, TokenType.USER_DEFINED):
-            continue
-        control = kind == TokenType.CONTROL
-        rstrip = phi3 and token not in _PHI3_KEEPING_SPACE
-        added = AddedToken(token, special=control, normalized=False, rstrip=rstrip)
-        (tokenizer.add_special_tokens if control else tokenizer.add_tokens)([added])
+    kinds = file.integers("tokenizer.ggml.token_type")
+    kind_of = dict(zip(file.texts("tokenizer.ggml.tokens"), kinds, strict=True))
+
+    def added(kind: TokenType) -> list[AddedToken]:
+        return [
+            AddedToken(
+                token,
+                special=kind == TokenType.CONTROL,
+                normalized=False,
+                rstrip=phi3 and token not in _PHI3_KEEPING_SPACE,
+            )
+            for token in kind_of
+            if kind_of[token] == kind
+        ]
+
+    tokenizer.add_special_tokens(added(TokenType.CONTROL))
+    tokenizer.add_tokens(added(TokenType.USER_DEFINED))
 
 
 def _config(file: GgufFile, special: SpecialTokens) -> dict[str, object]:
-    tokens = file.array("tokenizer.ggml.tokens")
+    tokens = file.texts("tokenizer.ggml.tokens")
     sentence_piece = file.text("tokenizer.ggml.model") == "llama"
     return {
         "tokenizer_class": "LlamaTokenizer" if sentence_piece else "GPT2Tokenizer",

@@ -9,100 +9,55 @@ again from nothing. `http_get` beneath it resumes from any file.
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import http_get
-from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but not in __all__
-from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import silent_tqdm
 
 from engine.errors import ModelSupplyError
-from engine.models.files import StoredFile, require_room, sha256
+from engine.models.files import StoredFile, is_whole, require_room
 from engine.models.progress import Progress
-from engine.models.registry import HubSource
+from engine.models.registry import HubSource, SourceFile
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_METADATA_TIMEOUT_SECONDS = 30.0
 
-
-@dataclass(frozen=True)
-class _RemoteFile:
-    """sha256: of a large file (Git LFS); None for a small one, which has only Git's own blob id."""
-
-    name: str
-    url: str
-    size_bytes: int
-    sha256: str | None
-    blob_id: str | None
-
-    def is_whole(self, file: Path) -> bool:
-        if not file.is_file() or file.stat().st_size != self.size_bytes:
-            return False
-        if self.sha256:
-            return sha256(file) == self.sha256
-        return git_hash(file.read_bytes()) == self.blob_id
-
-
-def fetch(source: HubSource, target: Path, progress: Progress) -> tuple[str, tuple[StoredFile, ...]]:
+def fetch(source: HubSource, target: Path, progress: Progress) -> tuple[StoredFile, ...]:
     """Put the source's files, verified, into `target`, going on from what an earlier try left there.
 
-    Returns the commit they are from, and the files.
     Raises ModelSupplyError, and OSError for what the disk refuses.
     """
     target.mkdir(parents=True, exist_ok=True)
+    missing = [file for file in source.files if not is_whole(target / file.name, file)]
+    require_room(target, sum(file.size_bytes - _size(_part(target, file)) for file in missing))
     with _explained(source):
-        commit, files = _look_up(source, HfApi())
-        missing = [file for file in files if not file.is_whole(target / file.name)]
-        require_room(target, sum(file.size_bytes - _size(_part(target, file)) for file in missing))
         for file in missing:
-            _fetch_file(file, target, progress)
-    return commit, tuple(StoredFile.of(target / file.name, target) for file in files)
+            _fetch_file(file, hf_hub_url(source.repo, file.path, revision=source.commit), target, progress)
+    return tuple(StoredFile.of(target / file.name, target) for file in source.files)
 
 
-def _look_up(source: HubSource, hub: HfApi) -> tuple[str, list[_RemoteFile]]:
-    info = hub.model_info(
-        source.repo, revision=source.revision, files_metadata=True, timeout=_METADATA_TIMEOUT_SECONDS
-    )
-    listed = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    if absent := [file.path for file in source.files if file.path not in listed]:
-        raise ModelSupplyError(f"{source.repo} on the hub no longer has {', '.join(absent)}.")
-    commit = info.sha or source.revision
-    return commit, [
-        _remote(listed[file.path], file.name, hf_hub_url(source.repo, file.path, revision=commit))
-        for file in source.files
-    ]
-
-
-def _remote(listed: RepoSibling, name: str, url: str) -> _RemoteFile:
-    if listed.size is None or not (listed.lfs or listed.blob_id):
-        raise ModelSupplyError(f"{url}: the hub states no size or hash for this file, so it is not trusted.")
-    return _RemoteFile(name, url, listed.size, listed.lfs.sha256 if listed.lfs else None, listed.blob_id)
-
-
-def _fetch_file(file: _RemoteFile, target: Path, progress: Progress) -> None:
+def _fetch_file(file: SourceFile, url: str, target: Path, progress: Progress) -> None:
     part = _part(target, file)
     for doing in (f"fetching {file.name}", f"{file.name} arrived damaged, fetching it again"):
-        _go_on(file, part, doing, progress)
-        if file.is_whole(part):
+        _go_on(file, url, part, doing, progress)
+        if is_whole(part, file):
             part.replace(target / file.name)
             return
         part.unlink()
     raise ModelSupplyError(
-        f"{file.name} arrived damaged twice: it is not the file that {file.url} promises. "
-        "Something between here and there (a proxy, a mirror) changes it."
+        f"{file.name} arrived damaged twice: what {url} gives is not the file that this version knows. "
+        "Something between here and there (a proxy, a mirror, the log-in page of a network) changes it."
     )
 
 
-def _go_on(file: _RemoteFile, part: Path, doing: str, progress: Progress) -> None:
+def _go_on(file: SourceFile, url: str, part: Path, doing: str, progress: Progress) -> None:
     """Fetch what `part` still lacks; http_get tries again by itself when the connection breaks."""
 
     def report(done: int) -> None:
@@ -110,16 +65,26 @@ def _go_on(file: _RemoteFile, part: Path, doing: str, progress: Progress) -> Non
 
     if _size(part) > file.size_bytes:
         part.unlink()
-    with _Growing(part, report) as sink:
+    with _Growing(part, report) as sink, _of_another_size():
         report(sink.tell())
         http_get(
-            file.url,
+            url,
             sink,
             resume_size=sink.tell(),
             headers=build_hf_headers(headers={"accept-encoding": "identity"}),  # offsets count plain bytes
             expected_size=file.size_bytes,
             tqdm_class=silent_tqdm,
         )
+
+
+@contextmanager
+def _of_another_size() -> Iterator[None]:
+    """http_get raises a bare OSError for it; the comparison of hashes that follows says it better."""
+    try:
+        yield
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise  # the hub's own, or the disk's
 
 
 class _Growing(io.BufferedWriter):
@@ -135,7 +100,7 @@ class _Growing(io.BufferedWriter):
         return written
 
 
-def _part(target: Path, file: _RemoteFile) -> Path:
+def _part(target: Path, file: SourceFile) -> Path:
     return target / f"{file.name}.part"
 
 
@@ -157,14 +122,6 @@ def _explained(source: HubSource) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         raise ModelSupplyError(
             f"{what} ({reason}). Check the network, the proxy settings and HF_ENDPOINT. {again}"
-        ) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise  # the disk's, not the network's
-        raise ModelSupplyError(f"{what}: {error} {again}") from error
-    except ValueError as error:  # a log-in page of the network, say
-        raise ModelSupplyError(
-            f"{what}: the answer is not the hub's. Check HF_ENDPOINT and the proxy."
         ) from error
 
 

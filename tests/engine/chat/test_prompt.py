@@ -1,14 +1,15 @@
 """Messages to token ids: what the template writes becomes control tokens, what a message says never does."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from tokenizers import Tokenizer
 
 from engine.chat.prompt import PromptEncoder
-from engine.chat.runtimes.genai import chat_format
 from engine.chat.template import ChatTemplate
 from engine.errors import BadInput
+from engine.models.templates.renderer import TemplateRenderer
 from engine.types import Message
 
 IM_START, IM_END = 1, 2
@@ -17,8 +18,9 @@ CONTEXT = 8192
 
 
 @pytest.fixture(scope="module")
-def template(smollm2_folder) -> ChatTemplate:
-    return chat_format(smollm2_folder).template
+def template(smollm2_folder) -> Iterator[ChatTemplate]:
+    with TemplateRenderer(smollm2_folder, "smollm2") as renderer:
+        yield ChatTemplate(renderer.render)
 
 
 @pytest.fixture(scope="module")

