@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from engine.logs import BoundedLog, SafeLines
 from engine.remote.client import Locate
 from engine.settings import Home
 
@@ -43,8 +44,10 @@ def log_to(home: Home) -> None:
     shown.setLevel(logging.WARNING)
     home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
     _forget_old_logs(home.log)
-    kept = logging.FileHandler(home.log / f"mcp-{os.getpid()}.log", encoding="utf-8", delay=True)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[shown, kept])
+    kept = logging.StreamHandler(BoundedLog(home.log / f"mcp-{os.getpid()}.log"))
+    for handler in (shown, kept):
+        handler.setFormatter(SafeLines(LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[shown, kept])
 
 
 def _forget_old_logs(folder: Path) -> None:

@@ -102,7 +102,7 @@ class ChunkHead(TypedDict):
     created: int
     model: str
     system_fingerprint: str | None
-    usage: NotRequired[CompletionUsage]
+    usage: NotRequired[CompletionUsage | None]
 
 
 class ChatCompletionChunk(ChunkHead):
@@ -136,6 +136,8 @@ class ChatChunks(Chunks[ChatCompletionChunk]):
             "model": started.model,
             "system_fingerprint": fingerprint(started.revision),
         }
+        if wanted.wants_usage_chunk:
+            self._head["usage"] = None  # in every chunk before the one that has it, as OpenAI's
         self._by_function = bool(wanted.functions)
         self._calls: Counter[int] = Counter()
 

@@ -25,7 +25,7 @@ class TextHead(TypedDict):
     created: int
     model: str
     system_fingerprint: str | None
-    usage: NotRequired[CompletionUsage]
+    usage: NotRequired[CompletionUsage | None]
 
 
 class TextCompletion(TextHead):
@@ -47,6 +47,8 @@ class TextChunks(Chunks[TextCompletion]):
         choices = len(wanted.prompt) * wanted.choices
         super().__init__(choices=choices, per_prompt=wanted.choices, with_usage=wanted.wants_usage_chunk)
         self._head = _head(started.model, started.revision)
+        if wanted.wants_usage_chunk:
+            self._head["usage"] = None  # in every chunk before the one that has it, as OpenAI's
 
     def opening(self) -> Sequence[TextCompletion]:
         return []

@@ -42,7 +42,9 @@ def add_route(app: App, route: Route) -> None:
     if route.method == "WEBSOCKET":
         app.add_websocket_route(route.handler, _pattern(route.path))
     else:
-        app.add_route(route.handler, _pattern(route.path), methods=[route.method])
+        # HEAD wherever GET is: monitors and proxies ask so.
+        methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+        app.add_route(route.handler, _pattern(route.path), methods=methods, unquote=True)
 
 
 def _pattern(path: str) -> str:

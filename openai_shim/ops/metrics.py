@@ -73,7 +73,8 @@ class Metrics:
 
     def record(self, request: Request, status: int) -> None:
         route = f"/{request.route.path}" if request.route else "unknown"
-        self._requests.labels(request.method, route, status).inc()
+        method = request.method if request.route else "unknown"  # else it is any word, and each is kept
+        self._requests.labels(method, route, status).inc()
         if request.ctx.account is not None:
             self.record_account(request.ctx.account, time.perf_counter(), request.ctx.started_at)
 
