@@ -136,8 +136,6 @@ class ChatChunks(Chunks[ChatCompletionChunk]):
             "model": started.model,
             "system_fingerprint": fingerprint(started.revision),
         }
-        if wanted.wants_usage_chunk:
-            self._head["usage"] = None  # in every chunk before the one that has it, as OpenAI's
         self._by_function = bool(wanted.functions)
         self._calls: Counter[int] = Counter()
 
@@ -179,7 +177,7 @@ class ChatChunks(Chunks[ChatCompletionChunk]):
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        return {**self._head, "choices": [written]}
+        return {**self._head, "choices": [written], **self._no_usage}
 
 
 def _choice(index: int, completion: Completion, by_function: bool) -> ChatChoice:
