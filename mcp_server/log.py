@@ -4,14 +4,12 @@ import logging
 import os
 import sys
 import time
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from engine.logs import LOG_BYTES, BoundedLog, SafeLines
 from engine.settings import Home
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOG_BYTES = 5_000_000
 KEEP_SECONDS = 7 * 24 * 3600
 
 log = logging.getLogger(__name__)
@@ -22,19 +20,26 @@ def log_to(home: Home) -> None:
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
     kept = _KeptLog(home.log / f"mcp-{os.getpid()}.log")
-    logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=[shown, kept])
+    for handler in (shown, kept):
+        handler.setFormatter(SafeLines(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[shown, kept])
     _forget_old_logs(home.log)
 
 
-class _KeptLog(RotatingFileHandler):
+class _KeptLog(logging.StreamHandler[BoundedLog]):
     """Where its file cannot be written, it says so once and leaves: the conversation goes on without it."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        super().__init__(BoundedLog(file, LOG_BYTES))
+        self._file = file
 
-    def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return super()._open()
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            self.handleError(record)
+        else:
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exception()
@@ -42,7 +47,7 @@ class _KeptLog(RotatingFileHandler):
             super().handleError(record)
             return
         logging.getLogger().removeHandler(self)
-        log.warning("%s cannot be written (%s): no log is kept.", self.baseFilename, error.strerror)
+        log.warning("%s cannot be written (%s): no log is kept.", self._file, error.strerror)
 
 
 def _forget_old_logs(folder: Path) -> None:

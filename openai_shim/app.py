@@ -7,7 +7,7 @@ from typing import cast
 
 from sanic import HTTPResponse
 from sanic.config import Config
-from sanic.exceptions import PayloadTooLarge, RequestCancelled
+from sanic.exceptions import NotFound, PayloadTooLarge, RequestCancelled
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.signals import Event
@@ -19,6 +19,7 @@ from openai_shim.http.context import App, GatewayContext, Request, elapsed_ms, f
 from openai_shim.http.errors import describe
 from openai_shim.http.guard import LIVENESS, Preflight, admit
 from openai_shim.http.log import CLIENT_CLOSED_REQUEST, log_access
+from openai_shim.http.nowhere import nothing_at
 from openai_shim.http.reply import json_reply
 from openai_shim.http.routes import Route, add_route
 from openai_shim.models.route import model_routes
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 8 * 2**20
 MAX_DISCARDED_BYTES = 64 * 2**20
 DISCARD_SECONDS = 10.0
+HEADER_SECONDS = 15
 RESPONSE_SECONDS = 3600
 """Between two writes of a reply. A whole chat answer may take this long on a slow machine with a queue."""
 
@@ -86,6 +88,7 @@ def _config() -> Config:
     # No prefix: SANIC_* variables of the environment must not change what is documented here.
     config = Config(env_prefix=None)
     config.REQUEST_MAX_SIZE = config.WEBSOCKET_MAX_SIZE = MAX_BODY_BYTES
+    config.REQUEST_TIMEOUT = HEADER_SECONDS
     config.RESPONSE_TIMEOUT = RESPONSE_SECONDS
     config.AUTO_EXTEND = False
     config.MOTD = False
@@ -113,6 +116,8 @@ async def _left(request: Request, cancelled: RequestCancelled) -> HTTPResponse:
 
 
 async def _failed(request: Request, error: Exception) -> HTTPResponse:
+    if isinstance(error, NotFound):
+        error = nothing_at(request)
     failure = describe(error, request.ctx.wire_names)
     if failure.status >= 500 and failure.code == "internal_error":
         logger.error("%s failed", request.ctx.request_id, exc_info=error)

@@ -16,6 +16,7 @@ from openai_shim.app import create_app
 from openai_shim.http.context import GatewayContext
 from openai_shim.http.log import log_to_file
 from openai_shim.serve.banner import introduce
+from openai_shim.serve.descriptors import connection_capacity
 from openai_shim.serve.idle import leaving_when_idle
 from openai_shim.serve.server import serving
 from openai_shim.serve.tls import configured_tls
@@ -29,7 +30,7 @@ def run(settings: Settings, *, auto_started: bool) -> None:
         with claim(
             settings.home, settings.host, settings.port, auto_started=auto_started, certificate=certificate
         ) as claimed:
-            log_to_file(settings)
+            log_to_file(settings, on_screen=not auto_started)
             asyncio.run(_run(settings, keys, tls.context if tls else None, claimed))
     except GatewayRunning:
         if not auto_started:  # whoever started this one wants a gateway, and there is one
@@ -44,7 +45,10 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
         accepted = () if is_open else (*keys, claimed.endpoint.token)
         context = GatewayContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
-            async with serving(create_app(context), claimed.socket, tls), _while_wanted(claimed, context):
+            async with (
+                serving(create_app(context), claimed.socket, tls, capacity=connection_capacity()),
+                _while_wanted(claimed, context),
+            ):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
                 await context.closing.wait()
                 claimed.unpublish()

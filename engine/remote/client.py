@@ -113,12 +113,12 @@ class GatewayClient:
 
     async def load(self, model_id: str) -> ModelState:
         """Returns when the model is in memory, however long that takes."""
-        reply = await self._json("POST", f"/v1/models/{quote(model_id)}/load", read_seconds=None)
+        reply = await self._json("POST", f"/v1/models/{quote(model_id, safe='')}/load", read_seconds=None)
         return cast(ModelState, reply.json()["state"])
 
     async def unload(self, model_id: str) -> ModelState:
         """The state is still "ready" when requests run; the last of them unloads the model."""
-        path = f"/v1/models/{quote(model_id)}/unload"
+        path = f"/v1/models/{quote(model_id, safe='')}/unload"
         reply = await self._json("POST", path, read_seconds=UNLOAD_SECONDS)
         return cast(ModelState, reply.json()["state"])
 

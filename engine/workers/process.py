@@ -1,4 +1,4 @@
-"""A child process that holds a model, and the two threads that carry its messages.
+"""A child process that holds a model, and the three threads that carry its messages and its log.
 
 Threads, not asyncio subprocesses: Sanic runs on the selector event loop on Windows, which has none. The
 writing side needs a thread of its own because a worker that is busy in native code stops reading for
@@ -18,10 +18,12 @@ from typing import Any, BinaryIO, cast
 
 import psutil
 
+from engine.logs import keep
 from engine.workers.channel import Channel
 from engine.workers.handshake import OtherVersion, assign, introduced
 
 _STOP_GRACE_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 2.0
 
 
 class WorkerProcess:
@@ -46,30 +48,36 @@ class WorkerProcess:
         self._on_message = on_message
         self._on_exit = on_exit
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                # -P: nothing is imported from the folder that the gateway happens to be started in.
-                [sys.executable, "-P", "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
-                **out_of_reach_of_ctrl_c(),
-            )
+        with log_file.open("ab"):
+            pass  # one that cannot be written is known before there is a process
+        self._process = subprocess.Popen(
+            # -P: nothing is imported from the folder that the gateway happens to be started in.
+            [sys.executable, "-P", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
+            **out_of_reach_of_ctrl_c(),
+        )
         self.pid = self._process.pid
         self._stdin = cast(BinaryIO, self._process.stdin)
         self._stdout = cast(BinaryIO, self._process.stdout)
+        self._stderr = cast(BinaryIO, self._process.stderr)
         self._channel = Channel(self._stdout, self._stdin)
         self._outbox: queue.SimpleQueue[object | None] = queue.SimpleQueue()
         self._gone = asyncio.Event()
         try:
+            self._logging = threading.Thread(
+                target=self._log, args=(log_file,), name=f"log of {module}", daemon=True
+            )
+            self._logging.start()
             threading.Thread(target=self._write, args=(options,), name=f"to {module}", daemon=True).start()
             threading.Thread(target=self._read, name=f"from {module}", daemon=True).start()
         except RuntimeError:
             self._process.kill()
             self._process.wait()
             self._outbox.put(None)
-            for pipe in (self._stdin, self._stdout):
+            for pipe in (self._stdin, self._stdout, self._stderr):
                 with contextlib.suppress(OSError):
                     pipe.close()
             raise
@@ -113,6 +121,10 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._stdin.close()
 
+    def _log(self, log_file: Path) -> None:
+        with self._stderr:
+            keep(self._stderr, log_file)
+
     def _read(self) -> None:
         wrong: str | None = None
         try:
@@ -129,6 +141,7 @@ class WorkerProcess:
             self.kill()
         self._stdout.close()
         status = self._process.wait()
+        self._logging.join(_LAST_WORDS_SECONDS)  # longer only if a child of the worker still has its stderr
         self._outbox.put(None)
         self._call(self._ended, status, wrong)
 

@@ -102,7 +102,7 @@ class ChunkHead(TypedDict):
     created: int
     model: str
     system_fingerprint: str | None
-    usage: NotRequired[CompletionUsage]
+    usage: NotRequired[CompletionUsage | None]
 
 
 class ChatCompletionChunk(ChunkHead):
@@ -177,7 +177,7 @@ class ChatChunks(Chunks[ChatCompletionChunk]):
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        return {**self._head, "choices": [written]}
+        return {**self._head, "choices": [written], **self._no_usage}
 
 
 def _choice(index: int, completion: Completion, by_function: bool) -> ChatChoice:

@@ -25,7 +25,7 @@ class TextHead(TypedDict):
     created: int
     model: str
     system_fingerprint: str | None
-    usage: NotRequired[CompletionUsage]
+    usage: NotRequired[CompletionUsage | None]
 
 
 class TextCompletion(TextHead):
@@ -54,12 +54,15 @@ class TextChunks(Chunks[TextCompletion]):
     def of(self, choice: int, event: ChatEvent) -> Sequence[TextCompletion]:
         match event:
             case ChatPiece(text):
-                return [{**self._head, "choices": [_choice(choice, text, None)]}]
+                return [self._chunk(_choice(choice, text, None))]
             case ChatFinished(finish_reason, usage):
-                closing: TextCompletion = {**self._head, "choices": [_choice(choice, "", finish_reason)]}
+                closing = self._chunk(_choice(choice, "", finish_reason))
                 return [closing, *self._end(choice, usage)]
             case _:
                 raise AssertionError(f"unexpected in a text completion: {event}")
+
+    def _chunk(self, choice: TextChoice) -> TextCompletion:
+        return {**self._head, "choices": [choice], **self._no_usage}
 
     def _usage_chunk(self, usage: CompletionUsage) -> TextCompletion:
         return {**self._head, "choices": [], "usage": usage}

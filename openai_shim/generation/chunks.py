@@ -4,12 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
 from engine.types import ChatEvent, ChatFinished, Usage
 from openai_shim.generation.reply import CompletionUsage, total_usage
 from openai_shim.http import sse
 from openai_shim.http.errors import Failure
 
 Chunk = TypeVar("Chunk")
+
+
+class NoUsage(TypedDict, total=False):
+    """In every chunk before the one that has it, if one will: some parsers want every chunk alike."""
+
+    usage: None
 
 
 class Chunks(ABC, Generic[Chunk]):
@@ -22,6 +30,7 @@ class Chunks(ABC, Generic[Chunk]):
         self._choices = choices
         self._per_prompt = per_prompt
         self._with_usage = with_usage
+        self._no_usage: NoUsage = {"usage": None} if with_usage else {}
         self._usages: dict[int, Usage] = {}
 
     @property

@@ -13,11 +13,14 @@ from typing import Literal
 import sanic
 import sanic.response
 from sanic.config import Config
+from sanic.exceptions import RequestTimeout
+from sanic.http import Http
 
 from engine.daemon import Endpoint
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.types import Device
+from openai_shim.http.body import check_encoding, decoded
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +84,34 @@ class RequestContext(SimpleNamespace):
 App = sanic.Sanic[Config, GatewayContext]
 
 
+BODY_SECONDS = 60.0
+"""For the whole body to arrive; what is slower than 140 kB/s cannot send the largest one."""
+
+_SLASHES = re.compile("/{2,}")
+
+
 class Request(sanic.Request[App, RequestContext]):
     @staticmethod
     def make_context() -> RequestContext:
         return RequestContext()
+
+    @property
+    def path(self) -> str:
+        """As it is routed and guarded: a base URL that ends in a slash makes two of one."""
+        return _SLASHES.sub("/", super().path)
+
+    async def receive_body(self) -> None:
+        """Raises RequestTimeout, PayloadTooLarge, RequestRefused, BadParameter."""
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        check_encoding(encoding)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                await super().receive_body()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            assert isinstance(self.stream, Http)
+            self.stream.request_body, self.stream.keep_alive = None, False  # nobody waits for the rest
+            raise RequestTimeout from None
+        self.body = decoded(self.body, encoding, self.app.config.REQUEST_MAX_SIZE)
 
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, RequestTimeout, SanicException
+from sanic.exceptions import MethodNotAllowed, PayloadTooLarge, RequestTimeout, SanicException
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from engine import errors as engine_errors
@@ -197,7 +197,6 @@ def _invalid(detail: ErrorDetails) -> Failure:
 
 _HTTP_CODES = {
     400: "bad_request",
-    404: "not_found",
     405: "method_not_allowed",
     408: "request_timeout",
     413: "request_too_large",
@@ -220,8 +219,6 @@ def _http(error: SanicException) -> Failure:
 
 def _wording(error: SanicException) -> str:
     match error:
-        case NotFound():
-            return "There is nothing at this address. The OpenAI routes start with /v1, as in /v1/models."
         case MethodNotAllowed():
             return f"This address does not take that method, but {error.headers.get('Allow', 'another one')}."
         case PayloadTooLarge():

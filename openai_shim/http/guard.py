@@ -104,16 +104,23 @@ def _check_key(request: Request) -> None:
     if not internal and not context.accepted_keys:
         return
     accepted = token if internal else (*context.accepted_keys, *token)
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # Every key is compared, in constant time: neither which one matched nor how nearly shows.
-    matches = [hmac.compare_digest(_bytes(given.strip()), _bytes(key)) for key in accepted]
-    if scheme.lower() != "bearer" or not any(matches):
+    matches = [hmac.compare_digest(given, _bytes(key)) for given in _given_keys(request) for key in accepted]
+    if not any(matches):
         raise RequestRefused(
             "Send the gateway's key as `Authorization: Bearer KEY`; `npu-gateway token` prints it.",
             status=HTTPStatus.UNAUTHORIZED,
             code="invalid_api_key",
             headers={"www-authenticate": "Bearer"},
         )
+
+
+def _given_keys(request: Request) -> list[bytes]:
+    """Clients written for Azure or Anthropic have headers of their own; some send two of the three."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    named = [request.headers.get(name, "") for name in ("api-key", "x-api-key")]
+    given = [bearer, *named] if scheme.lower() == "bearer" else named
+    return [_bytes(key.strip()) for key in given if key.strip()]
 
 
 def _bytes(text: str) -> bytes:

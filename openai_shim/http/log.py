@@ -2,30 +2,51 @@
 
 import json
 import logging
-import logging.handlers
+import math
+import time
 from datetime import UTC, datetime
 
+from engine.logs import BoundedLog, SafeLines
 from engine.settings import Settings
 
-LOG_BYTES = 5_000_000
+QUIET_SECONDS = 60.0
 
 access = logging.getLogger("openai_shim.access")
 
 
-def log_to_file(settings: Settings) -> None:
-    """Everything goes to gateway.log, and warnings also to stderr."""
+def log_to_file(settings: Settings, *, on_screen: bool) -> None:
+    """Everything goes to gateway.log, and warnings also to stderr where a person may look at it."""
     folder = settings.home.log
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    file = logging.handlers.RotatingFileHandler(
-        folder / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
-    )
+    plain = SafeLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    file = logging.StreamHandler(BoundedLog(folder / "gateway.log"))
     file.setFormatter(JsonLines() if settings.log_json else plain)
-    screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
-    screen.setFormatter(plain)
-    logging.basicConfig(level=logging.INFO, handlers=[file, screen])
+    handlers: list[logging.Handler] = [file]
+    if on_screen:
+        screen = logging.StreamHandler()
+        screen.setLevel(logging.WARNING)
+        screen.setFormatter(plain)
+        handlers.append(screen)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
     logging.getLogger("engine").setLevel(settings.log_level.upper())
+    logging.getLogger("asyncio").addFilter(OnceAMinute())
+
+
+class OnceAMinute(logging.Filter):
+    """Of lines that begin alike: asyncio says a hundred times a second that it cannot accept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        kind = str(record.msg).partition("\n")[0]
+        if now - self._shown_at.get(kind, -math.inf) < QUIET_SECONDS:
+            return False
+        self._shown_at = {each: at for each, at in self._shown_at.items() if now - at < QUIET_SECONDS}
+        self._shown_at[kind] = now
+        return True
 
 
 CLIENT_CLOSED_REQUEST = 499
@@ -71,4 +92,4 @@ class JsonLines(logging.Formatter):
         line |= facts if facts is not None else {"message": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)  # in ASCII: the path of a request can be anything

@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from functools import wraps
 from typing import Literal
+from urllib.parse import unquote
 
+from sanic import HTTPResponse
 from sanic.models.handler_types import RouteHandler
 
-from openai_shim.http.context import App
+from openai_shim.http.context import App, Request
 from openai_shim.http.parsing import RequestModel
 
 
@@ -42,7 +45,19 @@ def add_route(app: App, route: Route) -> None:
     if route.method == "WEBSOCKET":
         app.add_websocket_route(route.handler, _pattern(route.path))
     else:
-        app.add_route(route.handler, _pattern(route.path), methods=[route.method])
+        # HEAD wherever GET is: monitors and proxies ask so.
+        methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+        app.add_route(_unquoting(route.handler), _pattern(route.path), methods=methods)
+
+
+def _unquoting(handler: RouteHandler) -> RouteHandler:
+    """Sanic's own does nothing for a pattern that takes slashes."""
+
+    @wraps(handler)
+    async def handle(request: Request, **names: str) -> HTTPResponse | None:
+        return await handler(request, **{name: unquote(value) for name, value in names.items()})
+
+    return handle
 
 
 def _pattern(path: str) -> str:

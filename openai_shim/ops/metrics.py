@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from http import HTTPMethod
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -73,7 +74,8 @@ class Metrics:
 
     def record(self, request: Request, status: int) -> None:
         route = f"/{request.route.path}" if request.route else "unknown"
-        self._requests.labels(request.method, route, status).inc()
+        method = request.method if request.method in HTTPMethod.__members__ else "unknown"  # it is any word
+        self._requests.labels(method, route, status).inc()
         if request.ctx.account is not None:
             self.record_account(request.ctx.account, time.perf_counter(), request.ctx.started_at)
 

@@ -11,7 +11,9 @@ from typing import Any
 from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
 
+from openai_shim.http.connection import CAPACITY, Connection
 from openai_shim.http.context import App
+from openai_shim.serve.descriptors import MAX_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +23,19 @@ DRAIN_SECONDS = 15.0
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None
+    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None, *, capacity: int = MAX_CONNECTIONS
 ) -> AsyncGenerator[None]:
     """Answer what arrives on `listener` for the length of the block, then let running requests finish.
 
+    capacity: how many connections there can be at once.
     Until they have, new ones are told to come back later (by the guard), which says more than a closed port.
     """
     # As Sanic's own `run` does; without it, every reply has an empty alt-svc header.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     # Connections may wait in the backlog already: routes must be complete before the first is accepted.
+    app.config[CAPACITY] = capacity
     server: Any = await app.create_server(
-        sock=listener, ssl=tls, asyncio_server_kwargs={"start_serving": False}
+        sock=listener, ssl=tls, protocol=Connection, asyncio_server_kwargs={"start_serving": False}
     )
     await server.startup()
     await server.before_start()

@@ -18,6 +18,7 @@ from engine.daemon.endpoint import read
 from engine.settings import Home, Settings
 from openai_shim.app import create_app
 from openai_shim.http.context import App, GatewayContext
+from openai_shim.serve.descriptors import MAX_CONNECTIONS
 from openai_shim.serve.server import serving
 from tests.openai_shim.fakes import FakeEngine, settings
 
@@ -43,6 +44,7 @@ async def gateway(
     configured: Settings | None = None,
     accepted_keys: tuple[str, ...] = (),
     endpoint: Endpoint | None = None,
+    capacity: int = MAX_CONNECTIONS,
 ) -> AsyncGenerator[Gateway]:
     engine = engine or FakeEngine()
     context = GatewayContext(engine.as_engine, configured or settings(), accepted_keys, endpoint)
@@ -50,7 +52,7 @@ async def gateway(
     port = listener.getsockname()[1]
     app = create_app(context)
     async with (
-        serving(app, listener),
+        serving(app, listener, capacity=capacity),
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as http,
         openai.AsyncOpenAI(
             api_key="none needed", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0, timeout=10

@@ -55,7 +55,9 @@ async def test_the_usage_chunk_stands_just_before_done_when_asked_for(running: G
         "/v1/chat/completions", json=BODY | {"stream_options": {"include_usage": True}}
     )
 
-    assert constant(reply.text).endswith(chunk("{}", '"stop"') + USAGE + DONE)
+    *before, usage, done = constant(reply.text).split("\n\n")[:-1]
+    assert (f"{usage}\n\n", f"{done}\n\n") == (USAGE, DONE)
+    assert [each.endswith(',"usage":null}') for each in before] == [True] * 4
 
 
 async def test_an_answer_without_text_is_a_whole_stream() -> None:
