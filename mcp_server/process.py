@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from engine.files import make_private
 from engine.remote.client import Locate
 from engine.settings import Home
 
@@ -41,7 +42,7 @@ def log_to(home: Home) -> None:
     """Warnings to standard error, which clients show to people; more to a file of this process."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
-    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(home.log)
     _forget_old_logs(home.log)
     kept = logging.FileHandler(home.log / f"mcp-{os.getpid()}.log", encoding="utf-8", delay=True)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[shown, kept])

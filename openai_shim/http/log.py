@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 from datetime import UTC, datetime
 
+from engine.files import make_private
 from engine.settings import Settings
 
 LOG_BYTES = 5_000_000
@@ -15,7 +16,7 @@ access = logging.getLogger("openai_shim.access")
 def log_to_file(settings: Settings) -> None:
     """Everything goes to gateway.log, and warnings also to stderr."""
     folder = settings.home.log
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     file = logging.handlers.RotatingFileHandler(
         folder / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"

@@ -24,6 +24,7 @@ from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import silent_tqdm
 
 from engine.errors import ModelSupplyError
+from engine.files import move, remove_file
 from engine.models.files import StoredFile, require_room, sha256
 from engine.models.progress import Progress
 from engine.models.registry import HubSource
@@ -93,9 +94,9 @@ def _fetch_file(file: _RemoteFile, target: Path, progress: Progress) -> None:
     for doing in (f"fetching {file.name}", f"{file.name} arrived damaged, fetching it again"):
         _go_on(file, part, doing, progress)
         if file.is_whole(part):
-            part.replace(target / file.name)
+            move(part, target / file.name)
             return
-        part.unlink()
+        remove_file(part)
     raise ModelSupplyError(
         f"{file.name} arrived damaged twice: it is not the file that {file.url} promises. "
         "Something between here and there (a proxy, a mirror) changes it."
@@ -109,7 +110,7 @@ def _go_on(file: _RemoteFile, part: Path, doing: str, progress: Progress) -> Non
         progress(doing, done, file.size_bytes)
 
     if _size(part) > file.size_bytes:
-        part.unlink()
+        remove_file(part)
     with _Growing(part, report) as sink:
         report(sink.tell())
         http_get(

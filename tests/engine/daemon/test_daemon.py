@@ -80,6 +80,22 @@ def test_only_this_user_may_read_the_endpoint_file(home: Home):
     assert mode == 0o600
 
 
+def test_an_endpoint_file_that_somebody_keeps_open_does_not_keep_the_gateway_from_ending(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    unlink = os.unlink
+
+    def refused(path: Any, **options: Any) -> None:
+        if Path(path) == endpoint_file(home):
+            raise PermissionError(13, "somebody reads it")
+        unlink(path, **options)
+
+    with claim(home, HOST, 0, auto_started=True):
+        monkeypatch.setattr(os, "unlink", refused)
+
+    assert [record.levelname for record in caplog.records if "stays behind" in record.message] == ["WARNING"]
+
+
 def test_a_second_gateway_is_refused_with_the_address_of_the_first(home: Home):
     with (
         claim(home, HOST, 0, auto_started=False) as first,
