@@ -157,7 +157,7 @@ runpy.run_path({program!r}, run_name='__main__')
 async def test_what_libraries_print_does_not_reach_the_wire(home: Home, tmp_path: Path):
     """Prints while serving, and text that is still buffered when the interpreter ends."""
     noisy, signal = tmp_path / "noisy.py", tmp_path / "signal"
-    noisy.write_text(NOISY.format(program=CANNED_MCP[1], signal=str(signal)))
+    noisy.write_text(NOISY.format(program=CANNED_MCP[1], signal=str(signal)), encoding="utf-8")
     async with wired(home, (sys.executable, str(noisy))) as wire:
         await wire.ask("tools/list")
         signal.touch()

@@ -17,6 +17,7 @@ import pytest
 
 from engine.daemon import API, Endpoint, claim, ensure, find, stop
 from engine.daemon.endpoint import endpoint_file, published, read
+from engine.daemon.lock import home_lock
 from engine.errors import GatewayRunning, GatewayUnreachable, PortTaken
 from engine.settings import Home
 from tests.mcp_server.canned import command, dismiss, starts
@@ -164,12 +165,23 @@ async def test_the_endpoint_of_a_dead_gateway_is_not_found(home: Home):
         assert await find(home) is None
 
 
+async def test_where_nobody_holds_the_lock_nobody_is_asked(home: Home):
+    """To connect where nobody listens any more takes two seconds on Windows."""
+    with claim(home, HOST, 0, auto_started=True) as claimed:
+        dead = claimed.endpoint
+
+    with published(home, dead), socket.create_server((HOST, int(dead.url.rpartition(":")[2]))) as listener:
+        listener.setblocking(False)
+        assert await find(home) is None
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 async def test_another_gateway_on_its_port_is_not_taken_for_the_dead_one(home: Home, tmp_path: Path):
     other = await ensure(home, command=command())
     home_of_the_dead = Home(tmp_path / "dead")
-    home_of_the_dead.run.mkdir(parents=True)
 
-    with published(home_of_the_dead, replace(other, instance="gone")):
+    with home_lock(home_of_the_dead, "gateway"), published(home_of_the_dead, replace(other, instance="gone")):
         assert await find(home_of_the_dead) is None
 
 
