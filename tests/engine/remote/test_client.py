@@ -181,7 +181,9 @@ async def test_a_dead_gateway_whose_port_refuses_late_is_replaced_too(
     client: GatewayClient, late_refusals: None
 ) -> None:
     first = await client.endpoint()
-    psutil.Process(first.pid).kill()
+    process = psutil.Process(first.pid)
+    process.kill()
+    process.wait(timeout=10)
 
     await client.embed(EmbedRequest(("a",)))
 
