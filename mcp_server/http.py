@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.daemon.claim import port_holder
 from engine.daemon.endpoint import read
+from engine.daemon.loop import run_server
 from engine.errors import PortTaken
 from engine.remote.client import Locate
 from engine.settings import Home, Settings
@@ -46,7 +47,7 @@ def run(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
     config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=CLOSING_SECONDS)
     with _listener(port) as listener:
         announce(f"http://{HOST}:{listener.getsockname()[1]}{PATH}")
-        uvicorn.Server(config).run(sockets=[listener])
+        run_server(uvicorn.Server(config).serve(sockets=[listener]))
 
 
 class TokenRequired:

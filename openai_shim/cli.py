@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from engine.daemon import Claim, claim
+from engine.daemon.loop import run_server
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
 from engine.settings import Settings
@@ -47,7 +48,7 @@ def serve(
             settings.home, settings.host, settings.port, auto_started=auto, certificate=certificate
         ) as claimed:
             log_to_file(settings)
-            asyncio.run(_run(settings, keys, tls.context if tls else None, claimed))
+            run_server(_run(settings, keys, tls.context if tls else None, claimed))
     except GatewayRunning:
         if not auto:  # whoever started this one wants a gateway, and there is one
             raise

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,9 +17,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 from engine.daemon import Endpoint, ensure
 from engine.settings import Home
-from tests.engine.cli.commands import environment, npu_gateway
+from tests.engine.cli.commands import RUN_MAIN, environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
 from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, until_chats
+from tests.windows_rules.aborted import FIRST_ACCEPT_FAILS
 
 API_KEY = "a-key-of-the-configuration"
 OTHER_KEY = "another-key"
@@ -115,6 +118,14 @@ async def test_web_pages_are_kept_out_even_with_the_token(
     reply = await served.post(**{"authorization": f"Bearer {API_KEY}", header: value}, **accept)
 
     assert reply.status_code == status
+
+
+async def test_a_connection_that_cannot_be_accepted_does_not_make_it_deaf(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", FIRST_ACCEPT_FAILS + RUN_MAIN, "mcp", "--http", "0")
+    async with address_of(command, Home(tmp_path)) as printed, httpx2.AsyncClient(trust_env=False) as http:
+        reply = await http.post(printed.rpartition(" ")[2], json=LIST)
+
+    assert reply.status_code == 401
 
 
 def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory):

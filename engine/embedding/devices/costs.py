@@ -10,8 +10,8 @@ LEARNING_RATE = 0.1
 """Weight of the newest run in the correction."""
 
 LEAST_CORRECTION, MOST_CORRECTION = 1 / 32, 32.0
-"""A machine that saves energy, or is busy, takes several times as long. What goes further was measured wrongly,
-and would keep a device out, or flood it, for thousands of batches.
+"""A machine that saves energy, or is busy, takes several times as long. What goes further was not measured
+rightly, and would keep a device out, or flood it, for thousands of batches.
 """
 
 
