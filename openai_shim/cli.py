@@ -62,7 +62,7 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
         accepted = () if is_open else (*keys, claimed.endpoint.token)
         context = GatewayContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
-            async with serving(create_app(context), claimed.socket, tls), _while_wanted(claimed, context):
+            async with serving(create_app(context), claimed.sockets, tls), _while_wanted(claimed, context):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
                 await context.closing.wait()
                 claimed.unpublish()

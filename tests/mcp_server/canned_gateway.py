@@ -118,7 +118,7 @@ async def main(home: Home, port: int) -> None:
         context = GatewayContext(
             CannedEngine(), Settings(home), accepted_keys=(token,), endpoint=claimed.endpoint
         )
-        async with serving(create_app(context), claimed.socket):
+        async with serving(create_app(context), claimed.sockets):
             await context.closing.wait()
 
 

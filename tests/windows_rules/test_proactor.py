@@ -63,7 +63,7 @@ def test_cpythons_proactor_closes_the_listener_of_the_gateway_when_one_accept_fa
             await asyncio.sleep(0)
 
     with claim(Home(tmp_path), "127.0.0.1", 0, auto_started=True) as claimed:
-        served = claimed.socket.dup()  # what Sanic serves on Windows
+        served = claimed.sockets[0].dup()  # what Sanic serves on Windows
         loop._start_serving(asyncio.Protocol, served)  # type: ignore[attr-defined]
         loop.run_until_complete(some_turns())
         loop.close()

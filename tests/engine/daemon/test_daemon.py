@@ -17,6 +17,7 @@ import pytest
 
 from engine.daemon import API, Endpoint, claim, ensure, find, stop
 from engine.daemon.endpoint import endpoint_file, published, read
+from engine.daemon.listen import another_port
 from engine.daemon.lock import home_lock
 from engine.errors import GatewayRunning, GatewayUnreachable, PortTaken
 from engine.settings import Home
@@ -47,7 +48,7 @@ def disguise(home: Home, endpoint: Endpoint, **changes: Any) -> None:
 
 def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_lives(home: Home):
     with claim(home, HOST, 0, auto_started=True) as claimed:
-        port = claimed.socket.getsockname()[1]
+        port = claimed.sockets[0].getsockname()[1]
         shown = json.loads(endpoint_file(home).read_text())
 
         assert Endpoint(**shown) == claimed.endpoint
@@ -129,7 +130,7 @@ def test_gateways_of_two_homes_live_side_by_side(tmp_path: Path):
 def test_a_gateway_started_by_hand_says_who_has_its_port(home: Home):
     with (
         taken_port() as port,
-        pytest.raises(PortTaken, match=rf"Port {port} .*serve --port {port + 1}") as refusal,
+        pytest.raises(PortTaken, match=rf"Port {port} .*serve --port {another_port(port)}") as refusal,
         claim(home, HOST, port, auto_started=False),
     ):
         pass
