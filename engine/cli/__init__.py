@@ -1,6 +1,7 @@
 """The `npu-gateway` command: each subcommand's module is loaded only when that subcommand runs."""
 
 import importlib
+import io
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -59,11 +60,19 @@ def cli() -> None:
 
 def main() -> None:
     """Exit status 0: done; 1: it could not be done, with the reason; 2: wrong usage."""
+    _write_what_can_be_written()
     try:
         cli()
     except EngineError as error:
         click.secho(f"npu-gateway: {error}", fg="red", err=True)
         sys.exit(1)
+
+
+def _write_what_can_be_written() -> None:
+    """Output that is no terminal is cp1252 on Windows, which has no emoji and few of the world's letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

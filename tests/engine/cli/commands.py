@@ -17,14 +17,18 @@ def environment(home: Path, **variables: str) -> Mapping[str, str]:
 
 
 def npu_gateway(
-    *arguments: str, env: Mapping[str, str], prelude: str = "", timeout_seconds: float = 60
+    *arguments: str,
+    env: Mapping[str, str],
+    prelude: str = "",
+    timeout_seconds: float = 60,
+    encoding: str = "utf-8",
 ) -> subprocess.CompletedProcess[str]:
     """prelude: Python that runs in the process before the command does."""
     return subprocess.run(
         [sys.executable, "-c", prelude + RUN_MAIN, *arguments],
         env=env,
         capture_output=True,
-        encoding="utf-8",
+        encoding=encoding,
         timeout=timeout_seconds,
         check=False,
     )

@@ -94,6 +94,15 @@ def test_chat_prints_the_answer_alone_on_standard_output(home: Home):
     assert done.stderr.startswith("7 tokens, ")
 
 
+def test_what_the_output_has_no_letter_for_is_replaced(home: Home) -> None:
+    """A file or a pipe is cp1252 on Windows."""
+    done = npu_gateway(
+        "chat", "Łódź 😀", env=environment(home.root, PYTHONIOENCODING="cp1252:strict"), encoding="cp1252"
+    )
+
+    assert (done.returncode, done.stdout) == (0, "user: ?ód? ?. \n")
+
+
 def test_a_refused_chat_is_one_line_without_a_traceback(home: Home):
     done = run(home, "chat", "busy")
 

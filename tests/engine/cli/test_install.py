@@ -231,6 +231,18 @@ def test_claude_code_is_told_through_its_own_command(tmp_path: Path):
     assert addition.endswith(" mcp")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for claude is a shell script")
+def test_what_claude_code_says_need_not_be_text_of_this_system(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_text("#!/bin/sh\nprintf 'za\\305\\202 \\201\\n'\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+    done = install(tmp_path, "--client", "claude-code", PATH=path, PYTHONIOENCODING="utf-8")
+
+    assert (done.returncode, done.stdout) == (0, "zał \ufffd\n")
+
+
 def test_without_claude_code_the_user_gets_the_command_to_run(tmp_path: Path):
     done = install(tmp_path, "--client", "claude-code", PATH=str(tmp_path))
 
