@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -20,6 +21,11 @@ def listening(host: str, port: int = 0) -> Iterator[list[tuple[str, int]]]:
         yield [opened.enter_context(each).getsockname()[:2] for each in listen(host, port)]
 
 
+class Address(NamedTuple):
+    ip: str
+    port: int
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
@@ -27,7 +33,7 @@ def free_port() -> int:
 
 def foreign(address: str, port: int) -> SimpleNamespace:
     """Another program that listens, as psutil tells of it."""
-    return SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(ip=address, port=port), pid=None)
+    return SimpleNamespace(status=psutil.CONN_LISTEN, laddr=Address(address, port), pid=None)
 
 
 @needs_ipv6
@@ -76,24 +82,16 @@ def test_another_host_is_listened_on_alone() -> None:
 def test_a_port_of_a_program_on_all_addresses_is_refused_though_windows_would_share_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    foreign = SimpleNamespace(
-        status=psutil.CONN_LISTEN, laddr=SimpleNamespace(ip="0.0.0.0", port=port), pid=None
-    )
-    monkeypatch.setattr(psutil, "net_connections", lambda kind: [foreign])
+    port = free_port()
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [foreign("0.0.0.0", port)])
 
     with pytest.raises(OSError, match="another program"):
         listen("127.0.0.1", port)
 
 
 def test_a_program_on_another_address_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    foreign = SimpleNamespace(
-        status=psutil.CONN_LISTEN, laddr=SimpleNamespace(ip="10.0.0.1", port=port), pid=1
-    )
-    monkeypatch.setattr(psutil, "net_connections", lambda kind: [foreign])
+    port = free_port()
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [foreign("10.0.0.1", port)])
 
     with listening("127.0.0.1", port) as addresses:
         assert addresses[0] == ("127.0.0.1", port)
