@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.handlers
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from engine.files import make_private
@@ -18,15 +19,21 @@ def log_to_file(settings: Settings) -> None:
     folder = settings.home.log
     make_private(folder)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    file = logging.handlers.RotatingFileHandler(
-        folder / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
-    )
+    file = RotatingLog(folder / "gateway.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     file.setFormatter(JsonLines() if settings.log_json else plain)
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
     screen.setFormatter(plain)
     logging.basicConfig(level=logging.INFO, handlers=[file, screen])
     logging.getLogger("engine").setLevel(settings.log_level.upper())
+
+
+class RotatingLog(logging.handlers.RotatingFileHandler):
+    """Goes on in the same file as long as it cannot be moved: on Windows, while somebody reads it."""
+
+    def doRollover(self) -> None:  # noqa: N802
+        with suppress(PermissionError):
+            super().doRollover()
 
 
 CLIENT_CLOSED_REQUEST = 499
