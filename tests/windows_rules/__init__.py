@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.windows_rules.rules import WORLD, enforce, launcher, text
+from tests.windows_rules.rules import WORLD, enforce, launcher
 
 _SITE = Path(__file__).with_name("site")
 _ROOT = Path(__file__).parents[2]
@@ -24,7 +24,6 @@ def pytest_load_initial_conftests() -> None:
     os.environ[WORLD] = os.environ["TMPDIR"] = world
     tempfile.tempdir = None
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (_SITE, _ROOT)))
-    text.prepare_children()
     launcher.write(Path(world, "python"))
     enforce()
 

@@ -30,7 +30,7 @@ def endpoint(home: Home) -> Endpoint:
 
 
 def run(home: Home, *arguments: str) -> CompletedProcess[str]:
-    return npu_gateway(*arguments, env=environment(home.root, COLUMNS="120", PYTHONUTF8="1"))
+    return npu_gateway(*arguments, env=environment(home.root, COLUMNS="120"))
 
 
 def test_status_shows_the_address_and_the_models(home: Home):

@@ -190,7 +190,7 @@ def install(home: Path, *arguments: str, **variables: str) -> CompletedProcess[s
         for name, value in os.environ.items()
         if name not in ("XDG_CONFIG_HOME", "NPU_GATEWAY_HOME")
     }
-    return npu_gateway("install", *arguments, env=kept | folders | variables)
+    return npu_gateway("install", *arguments, env=kept | folders | {"PYTHONUTF8": "1"} | variables)
 
 
 def test_install_and_remove_at_the_shell(tmp_path: Path):
@@ -218,7 +218,7 @@ def test_print_shows_the_entry_and_changes_nothing(tmp_path: Path):
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for claude is a shell script")
 def test_claude_code_is_told_through_its_own_command(tmp_path: Path):
     program = tmp_path / "claude"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho done\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\necho done\n', encoding="utf-8")
     program.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
 

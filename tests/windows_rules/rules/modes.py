@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ HOME_FOLDERS = {"contexts", "log", "models", "out", "run"}
 
 
 def enforce() -> None:
+    if "pip" in sys.orig_argv:  # what it makes in its scratch folder is gone when it ends
+        return
     mkdir = os.mkdir
 
     def checked(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:

@@ -5,16 +5,25 @@ import io
 import locale
 import os
 import subprocess
+import sys
 from typing import Any
 
 ENCODING = "cp1252"
 
 
-def prepare_children() -> None:
-    os.environ["PYTHONIOENCODING"] = ENCODING
+def encode_streams() -> None:
+    """In a child; this process's own streams are pytest's. Who asks for another encoding gets it."""
+    if "PYTHONIOENCODING" in os.environ or os.environ.get("PYTHONUTF8") == "1":
+        return
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            errors = "backslashreplace" if stream is sys.stderr else "strict"
+            stream.reconfigure(encoding=ENCODING, errors=errors)
 
 
 def enforce() -> None:
+    if os.environ.get("PYTHONUTF8") == "1":
+        return
     real_open, popen = io.open, subprocess.Popen.__init__
 
     def opened(
