@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import BadInput, EngineError
+from engine.files import make_private
 
 URI = "gateway://vectors/{name}"
 MIME_TYPE = "application/jsonl"
@@ -45,7 +46,7 @@ class VectorFiles:
         name = secrets.token_hex(16)
         path = self._path(name)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             _write_private(path, map(_line, texts, vectors))
         except OSError as error:
             with suppress(OSError):

@@ -12,9 +12,9 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.daemon.claim import port_holder
 from engine.daemon.endpoint import read
-from engine.errors import PortTaken
+from engine.daemon.listen import listen, taken
+from engine.daemon.loop import run_server
 from engine.remote.client import Locate
 from engine.settings import Home, Settings
 from mcp_server.app import App
@@ -45,9 +45,9 @@ def run(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; announce gets the address. port 0: a free one. Raises PortTaken."""
     # httptools, which uvicorn takes when it is there, leaves white space at the end of header values.
     config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=CLOSING_SECONDS)
-    with _listener(port) as listener:
-        announce(f"http://{HOST}:{listener.getsockname()[1]}{PATH}")
-        uvicorn.Server(config).run(sockets=[listener])
+    sockets = _listen(port)  # uvicorn closes them
+    announce(f"http://{HOST}:{sockets[0].getsockname()[1]}{PATH}")
+    run_server(uvicorn.Server(config).serve(sockets=list(sockets)))
 
 
 class TokenRequired:
@@ -81,11 +81,8 @@ def _tokens(keys: tuple[str, ...], home: Home) -> tuple[str, ...]:
     return (*keys, endpoint.token) if endpoint else keys
 
 
-def _listener(port: int) -> socket.socket:
+def _listen(port: int) -> tuple[socket.socket, ...]:
     try:
-        return socket.create_server((HOST, port), backlog=128)
+        return listen(HOST, port)
     except OSError as error:
-        raise PortTaken(
-            f"Port {port} cannot be used: {port_holder(port) or error.strerror}. "
-            f"Choose another: npu-gateway mcp --http {port + 1}"
-        ) from error
+        raise taken(HOST, port, error, "npu-gateway mcp --http") from error

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from engine.files import make_private
 from engine.logs import LOG_BYTES, BoundedLog, SafeLines
 from engine.settings import Home
 
@@ -35,7 +36,7 @@ class _KeptLog(logging.StreamHandler[BoundedLog]):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._file.parent)
         except OSError:
             self.handleError(record)
         else:

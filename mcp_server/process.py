@@ -3,8 +3,10 @@
 import gc
 import os
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
@@ -21,7 +23,7 @@ def serve(home: Home, locate: Locate) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # mcp 2.3 hangs on Ctrl-C until its input ends (python-sdk#3551)
-    _leave_with(psutil.Process().parent())
+    _leave_with(_client())
 
     gc.disable()  # all that the imports make stays: looking for garbage in it cost 8 % of the start-up
     from mcp_server.server import create_server
@@ -33,16 +35,40 @@ def serve(home: Home, locate: Locate) -> None:
     os.dup2(2, 1)  # what libraries still flush while the interpreter ends must not reach the client
 
 
-def _leave_with(parent: psutil.Process | None) -> None:
-    """End this process when its parent has ended: a leaked handle can keep our standard input open for ever.
+def _client() -> psutil.Process | None:
+    """Who started this, beyond the launchers that Windows has for environments and for console scripts: those
+    wait for us, and so never end first.
+    """
+    words = sys.orig_argv[1:]
+    process = psutil.Process().parent()
+    while process and _launches(process, words):
+        process = process.parent()
+    return process
+
+
+def _launches(process: psutil.Process, words: list[str]) -> bool:
+    """Whether its command line ends as ours does; a console script's begins with the script's name."""
+    try:
+        line = process.cmdline()
+    except psutil.Error:
+        return False
+    if not line or not words:
+        return False
+    is_script = Path(line[0]).stem == Path(words[0]).stem and line[1:] == words[1:]
+    return is_script or line[-len(words) :] == words
+
+
+def _leave_with(client: psutil.Process | None) -> None:
+    """End this process when its client has ended: a leaked handle can keep our standard input open for ever.
 
     Leaving without cleaning up is safe: the kernel closes the connections, and the gateway ends their work.
     """
-    if parent is None:
+    if client is None:
         return
+    started_by = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent.pid and parent.is_running():
+        while os.getppid() == started_by and client.is_running():
             time.sleep(WATCH_SECONDS)
         os._exit(0)
 

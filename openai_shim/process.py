@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from engine.daemon import Claim, claim
+from engine.daemon.loop import run_server
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
 from engine.settings import Settings
@@ -31,7 +32,7 @@ def run(settings: Settings, *, auto_started: bool) -> None:
             settings.home, settings.host, settings.port, auto_started=auto_started, certificate=certificate
         ) as claimed:
             log_to_file(settings, on_screen=not auto_started)
-            asyncio.run(_run(settings, keys, tls.context if tls else None, claimed))
+            run_server(_run(settings, keys, tls.context if tls else None, claimed))
     except GatewayRunning:
         if not auto_started:  # whoever started this one wants a gateway, and there is one
             raise
@@ -46,7 +47,7 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
         context = GatewayContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
             async with (
-                serving(create_app(context), claimed.socket, tls, capacity=connection_capacity()),
+                serving(create_app(context), claimed.sockets, tls, capacity=connection_capacity()),
                 _while_wanted(claimed, context),
             ):
                 introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))

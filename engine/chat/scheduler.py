@@ -46,7 +46,7 @@ class Scheduler:
         max_waiting: int = 64,
         slice_tokens: int = 64,
         most_wait_seconds: float = math.inf,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runtime = runtime
         self._most_wait_seconds = most_wait_seconds

@@ -10,7 +10,7 @@ REMEMBERED = 32
 class Turnover:
     """clock: in seconds, never going back."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._began: dict[int, float] = {}
         self._stays: deque[float] = deque(maxlen=REMEMBERED)

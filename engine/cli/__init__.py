@@ -1,6 +1,7 @@
 """The `npu-gateway` command: each subcommand's module is loaded only when that subcommand runs."""
 
 import importlib
+import io
 import platform
 import sys
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ def cli() -> None:
 
 def main() -> None:
     """Exit status 0: done; 1: it could not be done, with the reason; 2: wrong usage."""
+    _write_what_can_be_written()
     try:
         require_runtimes(sys.platform, platform.machine())
         cli()
@@ -74,6 +76,13 @@ def require_runtimes(system: str, machine: str) -> None:
         raise EngineError(
             "On a Mac this needs Apple silicon and a Python built for it; onnxruntime has no build for Intel."
         )
+
+
+def _write_what_can_be_written() -> None:
+    """Output that is no terminal is cp1252 on Windows, which has no emoji and few of the world's letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -85,4 +85,6 @@ def _run_claude(words: list[str]) -> subprocess.CompletedProcess[str]:
     if program is None:
         shown = subprocess.list2cmdline(words)
         raise EngineError(f"The command `claude` is not on the PATH. Where it is, run: {shown}")
-    return subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program, *words[1:]], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )

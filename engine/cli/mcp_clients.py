@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BadInput
+from engine.files import move
 
 NAME = "npu-gateway"
 JsonObject = dict[str, Any]
@@ -166,4 +167,4 @@ def _write(file: Path, text: str) -> None:
     draft.write_text(text, encoding="utf-8")
     if file.exists():
         shutil.copymode(file, draft)
-    draft.replace(file)
+    move(draft, file)

@@ -13,6 +13,7 @@ import click
 from engine.cli.mcp_clients import Machine
 from engine.cli.service_managers import Command, Service, service_for
 from engine.errors import EngineError
+from engine.files import make_private, remove_file
 from engine.settings import Home
 
 TAKEOVER_SECONDS = 5.0
@@ -36,7 +37,7 @@ def install(print_only: bool) -> None:
     wanted.file.parent.mkdir(parents=True, exist_ok=True)
     wanted.file.write_bytes(wanted.content)
     if failure := _failure(wanted.start):
-        wanted.file.unlink()
+        remove_file(wanted.file)
         raise EngineError(failure)
     click.echo(f"Installed {wanted.file}. The gateway is starting: `npu-gateway status` shows it.")
     if wanted.hint:
@@ -52,7 +53,7 @@ def remove() -> None:
         return
     failure = _failure(installed.end)
     _end_gateway()
-    installed.file.unlink()
+    remove_file(installed.file)
     click.echo(f"Removed {installed.file}.")
     if failure:  # it was taken out by other means, or is still registered: the manager's words tell
         raise EngineError(failure)
@@ -81,7 +82,7 @@ def run(home: Path) -> None:
 
     os.environ["NPU_GATEWAY_HOME"] = str(home)
     log = boot_log(Home(home))
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(log.parent)
     # A Windows program without a console has no standard streams at all.
     sys.stdout = sys.stderr = log.open("a", encoding="utf-8", buffering=1)
     lock = home_lock(Home(home), "gateway")

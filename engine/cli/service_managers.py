@@ -106,7 +106,9 @@ def _launch_agent(machine: Machine, command: Command) -> Service:
 
 
 def _user_id() -> int:
-    return os.getuid() if sys.platform != "win32" else 0
+    if sys.platform == "win32":
+        return 0
+    return os.getuid()
 
 
 def _scheduled_task(machine: Machine, command: Command, home: Home) -> Service:

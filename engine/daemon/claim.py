@@ -1,28 +1,28 @@
 """The serving process's side: take the lock, take a port, publish the endpoint."""
 
-import contextlib
 import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from filelock import Timeout
 
 from engine import __version__
 from engine.daemon.endpoint import API, Endpoint, published, read, unpublish
+from engine.daemon.listen import WILDCARDS, listen, taken
 from engine.daemon.lock import home_lock
-from engine.errors import GatewayRunning, PortTaken
-from engine.settings import Home
+from engine.errors import GatewayRunning
+from engine.settings import LOOPBACK_HOSTS, Home
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to be this home's gateway. socket: already listening; pass it to the HTTP server."""
+    """The right to be this home's gateway. sockets: already listening; pass them to the HTTP server."""
 
     home: Home
-    socket: socket.socket
+    sockets: tuple[socket.socket, ...]
     endpoint: Endpoint
 
     def unpublish(self) -> None:
@@ -40,9 +40,12 @@ def claim(
     certificate: PEM, if the socket will speak HTTPS.
     Raises GatewayRunning if another process is the gateway, PortTaken if the port is not free.
     """
-    with _held(home), _listen(host, port, any_free=auto_started) as listener:
+    with _held(home), ExitStack() as opened:
+        sockets = _listen(host, port, any_free=auto_started)
+        for each in sockets:
+            opened.enter_context(each)
         endpoint = Endpoint(
-            url=_url("https" if certificate else "http", host, listener),
+            url=_url("https" if certificate else "http", host, sockets[0]),
             token=secrets.token_urlsafe(32),
             pid=os.getpid(),
             version=__version__,
@@ -53,7 +56,7 @@ def claim(
         )
         # Listening comes first: a client that reads the file at once waits in the backlog, it is not refused.
         with published(home, endpoint):
-            yield Claim(home, listener, endpoint)
+            yield Claim(home, sockets, endpoint)
 
 
 @contextmanager
@@ -71,38 +74,18 @@ def _held(home: Home) -> Iterator[None]:
         ) from error
 
 
-def _listen(host: str, port: int, *, any_free: bool) -> socket.socket:
+def _listen(host: str, port: int, *, any_free: bool) -> tuple[socket.socket, ...]:
     try:
-        return _bound(host, port)
+        return listen(host, port)
     except OSError as error:
         if any_free:
-            return _bound(host, 0)
-        raise PortTaken(
-            f"Port {port} on {host} cannot be used: {port_holder(port) or error.strerror}. "
-            f"Choose another: npu-gateway serve --port {port + 1}"
-        ) from error
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket. `socket.create_server` knows that SO_REUSEADDR means port theft on Windows."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
+            return listen(host, 0)
+        raise taken(host, port, error, "npu-gateway serve --port") from error
 
 
 def _url(scheme: str, host: str, listener: socket.socket) -> str:
     """Where clients on this machine reach the socket; a wildcard address is reached over loopback."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    loopback = "127.0.0.1" if host in (*LOOPBACK_HOSTS, "0.0.0.0") else "::1"  # noqa: S104
+    name = loopback if host in (*LOOPBACK_HOSTS, *WILDCARDS) else host
     shown = f"[{name}]" if ":" in name else name
     return f"{scheme}://{shown}:{listener.getsockname()[1]}"
-
-
-def port_holder(port: int) -> str | None:
-    """Who listens on the port, in words, or None where the system will not tell (macOS without root)."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections(kind="tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,)
-            if listens and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid}) listens there"
-    return None

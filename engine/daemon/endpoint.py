@@ -1,17 +1,20 @@
 """The endpoint file: where the running gateway listens and the token it wants."""
 
 import json
+import logging
 import os
 import secrets
 import ssl
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from engine.files import move, remove_file
 from engine.settings import Home
+
+logger = logging.getLogger(__name__)
 
 API = 1
 """Version of what clients and gateways say to each other; part of the file's name. Additions keep it."""
@@ -77,8 +80,10 @@ def published(home: Home, endpoint: Endpoint) -> Iterator[None]:
 def unpublish(home: Home, endpoint: Endpoint) -> None:
     """Take the endpoint down; no effect if it is down already or if another gateway's stands there."""
     if read(home) == endpoint:
-        with suppress(FileNotFoundError):
-            endpoint_file(home).unlink()
+        try:
+            remove_file(endpoint_file(home))
+        except PermissionError as error:  # a hint that is wrong does no harm: clients look at the lock first
+            logger.warning("%s stays behind: %s", endpoint_file(home), error)
 
 
 def _write_private(file: Path, text: str) -> None:
@@ -88,18 +93,6 @@ def _write_private(file: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
-        _replace(draft, file)
+        move(draft, file)
     finally:
-        draft.unlink(missing_ok=True)
-
-
-def _replace(draft: Path, file: Path, attempts: int = 50) -> None:
-    for attempt in range(attempts):
-        try:
-            draft.replace(file)
-        except PermissionError:  # Windows: a client is reading the old file at this moment
-            if attempt == attempts - 1:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+        remove_file(draft)

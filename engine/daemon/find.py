@@ -18,9 +18,14 @@ STOP_SECONDS = 30.0
 
 
 async def find(home: Home) -> Endpoint | None:
-    """The gateway of `home` if it answers now. A busy one answers; one that is just starting may not."""
+    """The gateway of `home` if it answers now. A busy one answers; one that is just starting may not.
+
+    The lock is looked at first: to connect where nobody listens any more takes seconds on Windows.
+    """
     endpoint = read(home)
-    return endpoint if endpoint and await answers(endpoint) else None
+    if endpoint is None or not is_held(home_lock(home, "gateway")):
+        return None
+    return endpoint if await answers(endpoint) else None
 
 
 async def answers(endpoint: Endpoint) -> bool:

@@ -6,6 +6,17 @@ import httpx2
 
 from engine.daemon.endpoint import Endpoint
 
+CONNECT_SECONDS = 1.0
+"""Who listens is connected with at once, however busy; Windows takes 2 s to refuse where nobody does."""
+
+GONE = (httpx2.ConnectTimeout, httpx2.NetworkError, httpx2.RemoteProtocolError)
+"""What a request raises whose gateway is no longer there: never connected, refused, or cut off."""
+
+
+def patience(read_seconds: float | None) -> httpx2.Timeout:
+    """None: the next byte of a reply may take as long as the caller has."""
+    return httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS)
+
 
 def loopback_http(read_seconds: float | None, tls: ssl.SSLContext) -> httpx2.AsyncClient:
     """A client that waits `read_seconds` for each next byte of a reply (None: as long as the caller).
@@ -13,7 +24,7 @@ def loopback_http(read_seconds: float | None, tls: ssl.SSLContext) -> httpx2.Asy
     tls: from `gateway_tls`. trust_env off: a proxy named in the environment must not get between client and
     gateway.
     """
-    return httpx2.AsyncClient(timeout=httpx2.Timeout(read_seconds, connect=1.0), trust_env=False, verify=tls)
+    return httpx2.AsyncClient(timeout=patience(read_seconds), trust_env=False, verify=tls)
 
 
 def gateway_tls(endpoint: Endpoint | None = None) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from filelock import FileLock, Timeout
 
+from engine.files import make_private
 from engine.settings import Home
 
 
@@ -10,7 +11,7 @@ def home_lock(home: Home, name: str, wait_seconds: float = 0) -> FileLock:
 
     No fallback to a marker file on file systems without locks: that would survive a crash.
     """
-    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(home.run)
     file = home.run / f"{name}.lock"
     return FileLock(file, timeout=wait_seconds, thread_local=False, fallback_to_soft=False)
 

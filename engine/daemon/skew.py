@@ -10,6 +10,7 @@ from packaging.version import Version
 from engine import __version__
 from engine.daemon.endpoint import API, Endpoint, read
 from engine.daemon.find import answers, retire
+from engine.daemon.lock import home_lock, is_held
 from engine.errors import GatewayUnreachable
 from engine.settings import Home
 
@@ -23,6 +24,8 @@ async def make_way(home: Home) -> None:
 
     Raises GatewayUnreachable if a gateway with a newer API runs.
     """
+    if not is_held(home_lock(home, "gateway")):
+        return
     for file in home.run.glob("endpoint-v*.json"):
         api = int(file.stem.removeprefix("endpoint-v"))
         endpoint = read(home, api) if api != API else None

@@ -19,6 +19,7 @@ from engine.daemon.find import find, retire
 from engine.daemon.lock import home_lock
 from engine.daemon.skew import is_outdated, make_way
 from engine.errors import GatewayUnreachable
+from engine.files import make_private
 from engine.settings import Home
 
 # -P: the gateway works in the home folder and must not import what happens to lie there.
@@ -130,7 +131,7 @@ def _spawn(home: Home, command: Sequence[str]) -> subprocess.Popen[bytes]:
 
     Its output goes to a file: with our pipes in its hands, the program that started us would wait for it.
     """
-    home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(home.log)
     log = boot_log(home)
     mode = "wb" if log.exists() and log.stat().st_size > BOOT_LOG_LIMIT_BYTES else "ab"
     with log.open(mode) as output:

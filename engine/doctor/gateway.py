@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from engine import __version__
 from engine.daemon import Endpoint, find
-from engine.daemon.claim import port_holder
+from engine.daemon.listen import another_port, listen, why_taken
 from engine.daemon.lock import home_lock, is_held
 from engine.doctor.finding import Finding
 from engine.errors import EngineError
@@ -48,11 +48,12 @@ def check_port(host: str, port: int, *, gateway: Endpoint | None, holder: str | 
         name,
         "warn",
         f"{host}:{port} cannot be used: {holder}. A gateway started by an MCP client takes another one.",
-        f"End that program, or choose another: npu-gateway serve --port {port + 1}, or port in config.toml.",
+        f"End that program, or choose another: npu-gateway serve --port {another_port(port)}, or port in "
+        "config.toml.",
     )
 
 
-def check_localhost(addresses: Sequence[str], host: str, port: int) -> Finding:
+def check_localhost(addresses: Sequence[str], port: int) -> Finding:
     """addresses: what `localhost` resolves to, in the order in which clients try them."""
     name = "localhost"
     if not addresses:
@@ -62,12 +63,6 @@ def check_localhost(addresses: Sequence[str], host: str, port: int) -> Finding:
             "The name localhost does not resolve.",
             f"Use http://127.0.0.1:{port} in clients, or repair the hosts file.",
         )
-    if addresses[0] == "::1" and host == "127.0.0.1":
-        # Windows tries a refused address again for two seconds before it goes to the next one.
-        advice = (
-            f"In clients, write http://127.0.0.1:{port}: with localhost some wait 2 s on each connection."
-        )
-        return Finding(name, "ok", f"localhost is ::1 first, and the gateway listens on {host}.", advice)
     return Finding(name, "ok", f"localhost is {addresses[0]}.")
 
 
@@ -79,7 +74,7 @@ def gateway(settings: Settings) -> Sequence[Finding]:
     return [
         check_gateway(endpoint, health, locked=locked),
         check_port(host, port, gateway=endpoint, holder=_holder(host, port)),
-        check_localhost(_localhost(port), host, port),
+        check_localhost(_localhost(port), port),
     ]
 
 
@@ -100,10 +95,10 @@ def _trouble(health: Health | str | None) -> str:
 
 def _holder(host: str, port: int) -> str | None:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
+        for each in listen(host, port):
+            each.close()
     except OSError as error:
-        return port_holder(port) or error.strerror or str(error)
+        return why_taken(port, error)
     return None
 
 

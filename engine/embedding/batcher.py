@@ -158,7 +158,7 @@ class Batcher:
         if self.waiting and self.waiting + len(token_ids) > MAX_WAITING_TEXTS:
             raise Overloaded(f"{self.waiting} texts wait to be embedded already.", retry_after_seconds=5)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        count, now = len(token_ids), time.monotonic()
+        count, now = len(token_ids), time.perf_counter()
         request = Request(done, vectors=[None] * count, devices=[None] * count, missing=count)
         self._enqueue(
             request,
@@ -210,7 +210,7 @@ class Batcher:
         expected = (
             device.costs.batch_seconds(lengths, chat_active=self._chat_active()) if device.costs else 0.0
         )
-        started = time.monotonic()
+        started = time.perf_counter()
         try:
             vectors = await device.run([text.token_ids for text in batch], expected)
         except EngineError as error:
@@ -228,7 +228,7 @@ class Batcher:
     def _account(
         self, device: EmbeddingDevice, batch: Sequence[Text], expected: float, started: float
     ) -> None:
-        actual = time.monotonic() - started
+        actual = time.perf_counter() - started
         lengths = [text.length for text in batch]
         share = self.shares[device.device, bucket(max(lengths))]
         share.batches += 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.embedding.batcher import BATCH_TOKENS
 from engine.embedding.devices.costs import Cost
 from engine.embedding.devices.device import EmbeddingDevice
+from engine.files import move
 
 logger = logging.getLogger(__name__)
 
@@ -78,4 +79,4 @@ class CalibrationFile:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._file.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self._file)
+        move(temporary, self._file)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from engine.errors import ModelNotFound, ModelSupplyError
+from engine.files import move, remove_folder
 from engine.models.files import StoredFile, explained_writes, folder_bytes, sha256
 from engine.models.progress import Progress, silent
 from engine.models.registry import MODELS
@@ -82,9 +83,8 @@ class Staging:
     def publish(self, content: Path, manifest: Manifest) -> None:
         """Make `content`, a folder inside this one, the installed model."""
         (content / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-        if self.destination.exists():  # broken, or the pull would not have begun
-            shutil.rmtree(self.destination)
-        content.rename(self.destination)
+        remove_folder(self.destination)  # if there, it is broken: else the pull would not have begun
+        move(content, self.destination)
         shutil.rmtree(self.folder, ignore_errors=True)  # what is left is scratch; the model is in place
 
 
@@ -163,7 +163,7 @@ class ModelStore:
         for name in damaged:
             file = self.folder / model_id / name
             with suppress(FileNotFoundError), explained_writes(self.folder):
-                file.replace(file.with_name(f"{file.name}.damaged"))
+                move(file, file.with_name(f"{file.name}.damaged"))
         names = ", ".join(damaged)
         raise ModelSupplyError(
             f"{model_id} is damaged: {names} is not what was installed. {self.way_back(model_id)}"
@@ -229,15 +229,14 @@ class ModelStore:
     def _discard(self, home: Path) -> None:
         """Rename, then delete: whoever looks meanwhile sees a whole model or none."""
         doomed = self._staging / f".removed-{home.name}"
-        if doomed.exists():
-            shutil.rmtree(doomed)
+        remove_folder(doomed)
         try:
-            home.rename(doomed)
+            move(home, doomed)
         except PermissionError as error:  # Windows: a file in it is open
             raise ModelSupplyError(
                 f"{home} cannot be removed ({error}). If a gateway uses it, run `npu-gateway stop` first."
             ) from error
-        shutil.rmtree(doomed)
+        remove_folder(doomed)
 
 
 VERIFIED_FIRST_BYTES = 256 * 2**20

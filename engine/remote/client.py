@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx2
 
 from engine.daemon import Endpoint
-from engine.daemon.http import bearer, gateway_tls, loopback_http, trust
+from engine.daemon.http import GONE, bearer, gateway_tls, loopback_http, patience, trust
 from engine.errors import (
     BadInput,
     EngineError,
@@ -176,10 +176,12 @@ class GatewayClient:
     ) -> httpx2.Response:
         async def send(endpoint: Endpoint) -> httpx2.Response:
             trust(self._tls, endpoint)
-            timeout = httpx2.Timeout(read_seconds, connect=1.0)
-            url = endpoint.url + path
             request = self._http.build_request(
-                method, url, json=body, headers=bearer(endpoint), timeout=timeout
+                method,
+                endpoint.url + path,
+                json=body,
+                headers=bearer(endpoint),
+                timeout=patience(read_seconds),
             )
             return await self._http.send(request, stream=True)
 
@@ -189,8 +191,8 @@ class GatewayClient:
             if reply.status_code != HTTPStatus.UNAUTHORIZED:
                 return reply
             await reply.aclose()  # a successor with its own token listens on the same port
-        except (httpx2.NetworkError, httpx2.RemoteProtocolError):
-            pass  # refused, or cut before any byte: that gateway is gone
+        except GONE:
+            pass
         if self._endpoint is seen:
             self._endpoint = None
         return await send(await self.endpoint())
@@ -335,12 +337,12 @@ def _engine_error(status: int, error: Json, headers: Mapping[str, str]) -> Engin
 def _transport_errors() -> Iterator[None]:
     try:
         yield
+    except GONE as error:
+        raise GatewayUnreachable(
+            "The gateway ended in the middle of this request. Send it again: a new one starts by itself."
+        ) from error
     except httpx2.TimeoutException as error:
         raise Unavailable(
             "The gateway took the request but did not answer in time; it is busy or still loading a model.",
             retry_after_seconds=5,
-        ) from error
-    except httpx2.TransportError as error:
-        raise GatewayUnreachable(
-            "The gateway ended in the middle of this request. Send it again: a new one starts by itself."
         ) from error

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from engine.daemon.listen import WILDCARDS
 from engine.errors import Unavailable
 from engine.settings import LOOPBACK_HOSTS, Settings
 from openai_shim.http.context import GatewayContext, Request, adopt_request_id
@@ -16,7 +17,6 @@ from openai_shim.http.errors import RequestRefused
 
 LIVENESS = "/healthz"
 INTERNAL = "/internal/"
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 class Preflight(Exception):

@@ -6,6 +6,7 @@ import math
 import time
 from datetime import UTC, datetime
 
+from engine.files import make_private
 from engine.logs import BoundedLog, SafeLines
 from engine.settings import Settings
 
@@ -17,7 +18,7 @@ access = logging.getLogger("openai_shim.access")
 def log_to_file(settings: Settings, *, on_screen: bool) -> None:
     """Everything goes to gateway.log, and warnings also to stderr where a person may look at it."""
     folder = settings.home.log
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     plain = SafeLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
     file = logging.StreamHandler(BoundedLog(folder / "gateway.log"))
     file.setFormatter(JsonLines() if settings.log_json else plain)

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from sanic.application.state import ApplicationServerInfo
@@ -23,9 +23,13 @@ DRAIN_SECONDS = 15.0
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: App, listener: socket.socket, tls: ssl.SSLContext | None = None, *, capacity: int = MAX_CONNECTIONS
+    app: App,
+    listeners: Sequence[socket.socket],
+    tls: ssl.SSLContext | None = None,
+    *,
+    capacity: int = MAX_CONNECTIONS,
 ) -> AsyncGenerator[None]:
-    """Answer what arrives on `listener` for the length of the block, then let running requests finish.
+    """Answer what arrives on the listeners for the length of the block, then let running requests finish.
 
     capacity: how many connections there can be at once.
     Until they have, new ones are told to come back later (by the guard), which says more than a closed port.
@@ -34,33 +38,43 @@ async def serving(
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     # Connections may wait in the backlog already: routes must be complete before the first is accepted.
     app.config[CAPACITY] = capacity
-    server: Any = await app.create_server(
-        sock=listener, ssl=tls, protocol=Connection, asyncio_server_kwargs={"start_serving": False}
-    )
-    await server.startup()
-    await server.before_start()
-    await server.start_serving()
-    await server.after_start()
+    kept = {"start_serving": False}
+    servers: list[Any] = [
+        await app.create_server(sock=listener, ssl=tls, protocol=Connection, asyncio_server_kwargs=kept)
+        for listener in listeners
+    ]
+    first = servers[0]  # what it does to the app is done for all
+    await first.startup()
+    await first.before_start()
+    for server in servers:
+        await server.start_serving()
+    await first.after_start()
     try:
         yield
     finally:
         app.ctx.closing.set()
-        await _drain(server)
-        await server.before_stop()
-        await server.after_stop()
+        await _drain(servers, listeners)
+        await first.before_stop()
+        await first.after_stop()
 
 
-async def _drain(server: Any) -> None:
+async def _drain(servers: Sequence[Any], listeners: Sequence[socket.socket]) -> None:
+    def connections() -> list[Any]:
+        return [connection for server in servers for connection in server.connections]
+
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
-            await _until(lambda: not any(connection.http for connection in server.connections))
-    server.close()  # what is still connected is idle, in the middle of a request, or out of time
-    unfinished = [each for each in tuple(server.connections) if not each.close_if_idle()]
+            await _until(lambda: not any(connection.http for connection in connections()))
+    for server in servers:
+        server.close()  # what is still connected is idle, in the middle of a request, or out of time
+    for listener in listeners:
+        listener.close()  # on Windows, Sanic serves a duplicate of it
+    unfinished = [each for each in connections() if not each.close_if_idle()]
     if unfinished:
         logger.warning("%d connections are cut off in a request or its answer", len(unfinished))
     for connection in unfinished:
         connection.abort()  # cancels its handler
-    await _until(lambda: not server.connections)
+    await _until(lambda: not connections())
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -120,7 +120,7 @@ async def main(home: Home, port: int) -> None:
         context = GatewayContext(
             cast(Engine, CannedEngine()), Settings(home), accepted_keys=(token,), endpoint=claimed.endpoint
         )
-        async with serving(create_app(context), claimed.socket):
+        async with serving(create_app(context), claimed.sockets):
             await context.closing.wait()
 
 

@@ -7,7 +7,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +18,13 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from engine.daemon import Endpoint, ensure
+from engine.daemon.listen import another_port
 from engine.settings import Home
+from tests.addresses import needs_ipv6
 from tests.engine.cli.commands import RUN_MAIN, environment, npu_gateway
 from tests.mcp_server.canned import command, dismiss
 from tests.mcp_server.wire import CANNED_MCP, SECONDS, address_of, initialize, until_chats
+from tests.windows_rules.aborted import FIRST_ACCEPT_FAILS
 
 API_KEY = "a-key-of-the-configuration"
 OTHER_KEY = "another-key"
@@ -65,6 +69,15 @@ async def test_the_official_client_gets_results_in_both_eras(served: Served, mod
 
     assert names == ["embed", "complete", "health"]
     assert completed.structured_content["text"] == "user: hello. "
+
+
+@needs_ipv6
+async def test_both_loopback_addresses_are_served(served: Served) -> None:
+    over_ipv6 = replace(served, url=served.url.replace("127.0.0.1", "[::1]"))
+    async with client(over_ipv6, API_KEY) as connected:
+        health = await connected.call_tool("health", {})
+
+    assert health.structured_content["status"] == "ok"
 
 
 @pytest.mark.parametrize("key", [API_KEY, OTHER_KEY])
@@ -194,6 +207,14 @@ async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
     assert reply.status_code == 413
 
 
+async def test_a_connection_that_cannot_be_accepted_does_not_make_it_deaf(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", FIRST_ACCEPT_FAILS + RUN_MAIN, "mcp", "--http", "0")
+    async with address_of(command, Home(tmp_path)) as printed, httpx2.AsyncClient(trust_env=False) as http:
+        reply = await http.post(printed.rpartition(" ")[2], json=LIST)
+
+    assert reply.status_code == 401
+
+
 def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -201,5 +222,5 @@ def test_a_port_that_is_taken_is_refused_with_another(tmp_path_factory: pytest.T
         done = npu_gateway("mcp", "--http", str(port), env=environment(home))
 
     assert done.returncode == 1
-    assert f"Port {port} cannot be used" in done.stderr
-    assert f"npu-gateway mcp --http {port + 1}" in done.stderr
+    assert f"Port {port} on 127.0.0.1 cannot be used" in done.stderr
+    assert f"npu-gateway mcp --http {another_port(port)}" in done.stderr

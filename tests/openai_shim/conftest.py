@@ -52,7 +52,7 @@ async def gateway(
     port = listener.getsockname()[1]
     app = create_app(context)
     async with (
-        serving(app, listener, capacity=capacity),
+        serving(app, [listener], capacity=capacity),
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as http,
         openai.AsyncOpenAI(
             api_key="none needed", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0, timeout=10

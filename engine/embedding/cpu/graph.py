@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import ModelSupplyError
+from engine.files import move, remove_file
 from engine.models.encoders.bert import (
     LAYER_NORM_EPSILON,
     BertLayer,
@@ -81,8 +82,8 @@ def _built(model_folder: Path, name: str) -> Path:
     staged = folder / f"staged-{uuid.uuid4().hex}"
     build_cpu_graph(weights, staged)
     for outdated in folder.glob("cpu-*.onnx"):
-        outdated.unlink()
-    return staged.rename(folder / f"{name}-{_digest(staged)}.onnx")
+        remove_file(outdated)
+    return move(staged, folder / f"{name}-{_digest(staged)}.onnx")
 
 
 def _digest(file: Path) -> str:

@@ -9,6 +9,11 @@ LENGTHS = (32, 64, 128, 256, 512)
 LEARNING_RATE = 0.1
 """Weight of the newest run in the correction."""
 
+LEAST_CORRECTION, MOST_CORRECTION = 1 / 32, 32.0
+"""A machine that saves energy, or is busy, takes several times as long. What goes further was not measured
+rightly, and would keep a device out, or flood it, for thousands of batches.
+"""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -45,9 +50,11 @@ class CostTable:
         return seconds * self._correction[chat_active]
 
     def learn(self, expected_seconds: float, actual_seconds: float, *, chat_active: bool) -> None:
-        ratio = actual_seconds / expected_seconds
-        before = self._correction[chat_active]
-        self._correction[chat_active] = before * ratio**LEARNING_RATE
+        """No effect for a time of 0 or less: nothing runs in no time, so its clock was wrong."""
+        if actual_seconds <= 0 or expected_seconds <= 0:
+            return
+        correction = self._correction[chat_active] * (actual_seconds / expected_seconds) ** LEARNING_RATE
+        self._correction[chat_active] = min(max(correction, LEAST_CORRECTION), MOST_CORRECTION)
 
     def _cost(self, length: int) -> Cost:
         """Of the shortest measured length that holds the text: an NPU may lack a graph for some of them."""

@@ -73,7 +73,7 @@ class EmbeddingDevice:
 
     def busy_seconds(self) -> float:
         """Expected time until it is free. One that is overdue is taken to need as long again."""
-        return abs(self._expected_end - time.monotonic()) if self._running else 0.0
+        return abs(self._expected_end - time.perf_counter()) if self._running else 0.0
 
     async def run(
         self, token_ids: Sequence[NDArray[np.int32]], expected_seconds: float = 0.0
@@ -82,7 +82,7 @@ class EmbeddingDevice:
         batch_id = next(self._ids)
         done: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
         self._running[batch_id] = done
-        self._expected_end = time.monotonic() + expected_seconds
+        self._expected_end = time.perf_counter() + expected_seconds
         tokens, began = sum(map(len, token_ids)), time.perf_counter()
         self._owe(batch_id, tokens, expected_seconds)
         try:

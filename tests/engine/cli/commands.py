@@ -11,20 +11,24 @@ RUN_MAIN = "from engine.cli import main; main()"
 
 
 def environment(home: Path, **variables: str) -> Mapping[str, str]:
-    """This process's environment, without the user's own hub settings and cache."""
+    """This process's environment, without the user's own hub settings and cache; what is printed is UTF-8."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    return kept | {"NPU_GATEWAY_HOME": str(home), "HF_HOME": str(home / "hf")} | variables
+    return kept | {"NPU_GATEWAY_HOME": str(home), "HF_HOME": str(home / "hf"), "PYTHONUTF8": "1"} | variables
 
 
 def npu_gateway(
-    *arguments: str, env: Mapping[str, str], prelude: str = "", timeout_seconds: float = 60
+    *arguments: str,
+    env: Mapping[str, str],
+    prelude: str = "",
+    timeout_seconds: float = 60,
+    encoding: str = "utf-8",
 ) -> subprocess.CompletedProcess[str]:
     """prelude: Python that runs in the process before the command does."""
     return subprocess.run(
         [sys.executable, "-c", prelude + RUN_MAIN, *arguments],
         env=env,
         capture_output=True,
-        encoding="utf-8",
+        encoding=encoding,
         timeout=timeout_seconds,
         check=False,
     )

@@ -30,7 +30,7 @@ def endpoint(home: Home) -> Endpoint:
 
 
 def run(home: Home, *arguments: str) -> CompletedProcess[str]:
-    return npu_gateway(*arguments, env=environment(home.root, COLUMNS="120", PYTHONUTF8="1"))
+    return npu_gateway(*arguments, env=environment(home.root, COLUMNS="120"))
 
 
 def test_status_shows_the_address_and_the_models(home: Home) -> None:
@@ -92,6 +92,15 @@ def test_chat_prints_the_answer_alone_on_standard_output(home: Home) -> None:
 
     assert done.stdout == "system: be brief. user: hello 😀. \n"
     assert done.stderr.startswith("7 tokens, ")
+
+
+def test_what_the_output_has_no_letter_for_is_replaced(home: Home) -> None:
+    """A file or a pipe is cp1252 on Windows."""
+    done = npu_gateway(
+        "chat", "Łódź 😀", env=environment(home.root, PYTHONIOENCODING="cp1252:strict"), encoding="cp1252"
+    )
+
+    assert (done.returncode, done.stdout) == (0, "user: ?ód? ?. \n")
 
 
 def test_a_refused_chat_is_one_line_without_a_traceback(home: Home) -> None:

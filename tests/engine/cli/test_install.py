@@ -192,7 +192,7 @@ def install(home: Path, *arguments: str, **variables: str) -> CompletedProcess[s
         for name, value in os.environ.items()
         if name not in ("XDG_CONFIG_HOME", "NPU_GATEWAY_HOME")
     }
-    return npu_gateway("install", *arguments, env=kept | folders | variables)
+    return npu_gateway("install", *arguments, env=kept | folders | {"PYTHONUTF8": "1"} | variables)
 
 
 def test_install_and_remove_at_the_shell(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_print_shows_the_entry_and_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for claude is a shell script")
 def test_claude_code_is_told_through_its_own_command(tmp_path: Path) -> None:
     program = tmp_path / "claude"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho done\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\necho done\n', encoding="utf-8")
     program.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
 
@@ -231,6 +231,18 @@ def test_claude_code_is_told_through_its_own_command(tmp_path: Path) -> None:
     assert removal == "mcp remove --scope user npu-gateway"
     assert addition.startswith("mcp add --env NPU_GATEWAY_HOME=/data/gw --scope user npu-gateway -- /")
     assert addition.endswith(" mcp")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for claude is a shell script")
+def test_what_claude_code_says_need_not_be_text_of_this_system(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_text("#!/bin/sh\nprintf 'za\\305\\202 \\201\\n'\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+    done = install(tmp_path, "--client", "claude-code", PATH=path, PYTHONIOENCODING="utf-8")
+
+    assert (done.returncode, done.stdout) == (0, "zał \ufffd\n")
 
 
 def test_without_claude_code_the_user_gets_the_command_to_run(tmp_path: Path) -> None:

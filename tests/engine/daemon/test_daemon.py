@@ -17,6 +17,8 @@ import pytest
 
 from engine.daemon import API, Endpoint, claim, ensure, find, stop
 from engine.daemon.endpoint import endpoint_file, published, read
+from engine.daemon.listen import another_port
+from engine.daemon.lock import home_lock
 from engine.errors import GatewayRunning, GatewayUnreachable, PortTaken
 from engine.settings import Home
 from tests.mcp_server.canned import command, dismiss, starts
@@ -46,7 +48,7 @@ def disguise(home: Home, endpoint: Endpoint, **changes: Any) -> None:
 
 def test_the_endpoint_file_tells_address_token_and_version_while_the_gateway_lives(home: Home) -> None:
     with claim(home, HOST, 0, auto_started=True) as claimed:
-        port = claimed.socket.getsockname()[1]
+        port = claimed.sockets[0].getsockname()[1]
         shown = json.loads(endpoint_file(home).read_text())
 
         assert Endpoint(**shown) == claimed.endpoint
@@ -109,6 +111,22 @@ def test_only_this_user_may_read_the_endpoint_file(home: Home) -> None:
     assert mode == 0o600
 
 
+def test_an_endpoint_file_that_somebody_keeps_open_does_not_keep_the_gateway_from_ending(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unlink = os.unlink
+
+    def refused(path: Any, **options: Any) -> None:
+        if Path(path) == endpoint_file(home):
+            raise PermissionError(13, "somebody reads it")
+        unlink(path, **options)
+
+    with claim(home, HOST, 0, auto_started=True):
+        monkeypatch.setattr(os, "unlink", refused)
+
+    assert [record.levelname for record in caplog.records if "stays behind" in record.message] == ["WARNING"]
+
+
 def test_a_second_gateway_is_refused_with_the_address_of_the_first(home: Home) -> None:
     with (
         claim(home, HOST, 0, auto_started=False) as first,
@@ -141,7 +159,7 @@ def test_gateways_of_two_homes_live_side_by_side(tmp_path: Path) -> None:
 def test_a_gateway_started_by_hand_says_who_has_its_port(home: Home) -> None:
     with (
         taken_port() as port,
-        pytest.raises(PortTaken, match=rf"Port {port} .*serve --port {port + 1}") as refusal,
+        pytest.raises(PortTaken, match=rf"Port {port} .*serve --port {another_port(port)}") as refusal,
         claim(home, HOST, port, auto_started=False),
     ):
         pass
@@ -177,12 +195,23 @@ async def test_the_endpoint_of_a_dead_gateway_is_not_found(home: Home) -> None:
         assert await find(home) is None
 
 
+async def test_where_nobody_holds_the_lock_nobody_is_asked(home: Home) -> None:
+    """To connect where nobody listens any more takes two seconds on Windows."""
+    with claim(home, HOST, 0, auto_started=True) as claimed:
+        dead = claimed.endpoint
+
+    with published(home, dead), socket.create_server((HOST, int(dead.url.rpartition(":")[2]))) as listener:
+        listener.setblocking(False)
+        assert await find(home) is None
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 async def test_another_gateway_on_its_port_is_not_taken_for_the_dead_one(home: Home, tmp_path: Path) -> None:
     other = await ensure(home, command=command())
     home_of_the_dead = Home(tmp_path / "dead")
-    home_of_the_dead.run.mkdir(parents=True)
 
-    with published(home_of_the_dead, replace(other, instance="gone")):
+    with home_lock(home_of_the_dead, "gateway"), published(home_of_the_dead, replace(other, instance="gone")):
         assert await find(home_of_the_dead) is None
 
 

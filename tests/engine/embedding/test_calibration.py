@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from engine.embedding.calibration import CalibrationFile
-from engine.embedding.devices.costs import Cost, CostTable
+from engine.embedding.devices.costs import Cost
 
 COSTS = {"cpu": {32: Cost(0.003, 0.001)}, "npu": {32: Cost(0.002, 0.002)}}
 
@@ -28,20 +28,3 @@ def test_a_damaged_file_is_measured_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text, "utf-8")
 
     assert CalibrationFile(tmp_path / "c.json", model_revision="r1", npu="chip").read() == {}
-
-
-def test_runs_that_take_longer_than_expected_raise_what_is_expected() -> None:
-    table = CostTable({32: Cost(0.003, 0.001)})
-    for _ in range(100):
-        expected = table.batch_seconds([10], chat_active=False)
-        table.learn(expected, 0.006, chat_active=False)
-
-    assert table.batch_seconds([10], chat_active=False) == pytest.approx(0.006, rel=0.01)
-
-
-def test_what_is_learned_while_chat_decodes_does_not_count_when_it_does_not() -> None:
-    table = CostTable({32: Cost(0.003, 0.001)})
-    table.learn(0.003, 0.3, chat_active=True)
-
-    assert table.batch_seconds([10], chat_active=False) == 0.003
-    assert table.batch_seconds([10], chat_active=True) > 0.003

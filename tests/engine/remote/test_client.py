@@ -1,15 +1,20 @@
 """The engine seen through the gateway: its values, its errors, and what happens when it is lost."""
 
+import asyncio
+import socket
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from engine.daemon import Endpoint, ensure, stop
+from engine.daemon import Endpoint, claim, ensure, stop
+from engine.daemon.http import CONNECT_SECONDS
 from engine.errors import BadInput, EngineError, GatewayUnreachable, ModelNotFound, Overloaded, WorkerCrashed
 from engine.remote.client import GatewayClient, RemoteEmbeddings
 from engine.settings import Home
@@ -46,6 +51,21 @@ async def shared_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     async with GatewayClient(partial(ensure, home, command=command())) as client:
         yield client
     await dismiss(home)
+
+
+@pytest.fixture
+def late_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows takes 2 s to refuse a connection, longer than a client waits for one."""
+    connect = BaseSelectorEventLoop.sock_connect
+
+    async def late(self: Any, sock: socket.socket, address: Any) -> None:
+        try:
+            await connect(self, sock, address)
+        except ConnectionRefusedError:
+            await asyncio.sleep(2 * CONNECT_SECONDS)
+            raise
+
+    monkeypatch.setattr(BaseSelectorEventLoop, "sock_connect", late)
 
 
 def asking(prompt: str) -> ChatRequest:
@@ -159,6 +179,33 @@ async def test_the_next_request_after_a_kill_is_answered_by_a_new_gateway(client
 
     assert reply.model == "canned-embed"
     assert (await client.endpoint()).instance != first.instance
+
+
+async def test_a_dead_gateway_whose_port_refuses_late_is_replaced_too(
+    client: GatewayClient, late_refusals: None
+) -> None:
+    first = await client.endpoint()
+    process = psutil.Process(first.pid)
+    process.kill()
+    process.wait(timeout=10)
+
+    await client.embed(EmbedRequest(("a",)))
+
+    assert (await client.endpoint()).instance != first.instance
+
+
+async def test_a_port_that_refuses_late_again_and_again_is_no_busy_gateway(
+    home: Home, late_refusals: None
+) -> None:
+    with claim(home, "127.0.0.1", 0, auto_started=True) as claimed:
+        gone = claimed.endpoint
+
+    async def locate() -> Endpoint:
+        return gone
+
+    async with GatewayClient(locate) as client:
+        with pytest.raises(GatewayUnreachable):
+            await client.health()
 
 
 async def test_a_successor_on_the_same_port_is_asked_with_its_own_token(

@@ -122,7 +122,7 @@ async def trickled(running: Gateway, start: bytes) -> bytes:
 
 async def test_headers_that_never_end_are_given_up() -> None:
     async with gateway() as running:
-        running.app.config.REQUEST_TIMEOUT = 0.5
+        running.app.config.REQUEST_TIMEOUT = 0.5  # type: ignore[assignment]  # Sanic says int
         reply = await trickled(running, b"GET /healthz HTTP/1.1\r\nx: ")
 
     assert reply.startswith(b"HTTP/1.1 408 ")

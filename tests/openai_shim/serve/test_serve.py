@@ -4,20 +4,34 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import openai
 import psutil
 import pytest
 
+from engine.daemon import Endpoint
 from engine.daemon.endpoint import read
 from engine.settings import Home
+from tests.engine.cli.commands import RUN_MAIN, environment
 from tests.openai_shim.processes import Served, serving, wait_until_up
+from tests.windows_rules.aborted import FIRST_ACCEPT_FAILS
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def published(home: Home) -> Endpoint:
+    """The endpoint of a gateway that is being started."""
+    deadline = time.perf_counter() + 30
+    while (endpoint := read(home)) is None:
+        assert time.perf_counter() < deadline, "it did not start within 30 s"
+        time.sleep(0.05)
+    return endpoint
 
 
 @pytest.fixture
@@ -80,6 +94,20 @@ def test_killing_it_leaves_nothing_behind(served: Served) -> None:
     served.process.kill()
 
     assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def test_a_connection_that_cannot_be_accepted_does_not_make_it_deaf(tmp_path: Path) -> None:
+    """Its models are not there, and no index to fetch them from: it answers all the same."""
+    home = Home(tmp_path)
+    command = [sys.executable, "-c", FIRST_ACCEPT_FAILS + RUN_MAIN, "serve", "--port", "0"]
+    with subprocess.Popen(command, env=environment(tmp_path, PIP_INDEX_URL="http://127.0.0.1:9")) as gateway:
+        try:
+            endpoint = published(home)
+            reply = httpx2.get(f"{endpoint.url}/healthz", trust_env=False, timeout=10)
+        finally:
+            gateway.kill()
+
+    assert reply.status_code == 200
 
 
 def test_a_second_one_says_who_is_there(gateway_home: Home) -> None:

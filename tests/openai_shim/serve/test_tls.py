@@ -64,7 +64,7 @@ async def test_clients_that_trust_the_certificate_are_answered(tls: Tls, tmp_pat
     with claim(home, "127.0.0.1", 0, auto_started=False, certificate=tls.certificate) as claimed:
         context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
         async with (
-            serving(create_app(context), claimed.socket, tls.context),
+            serving(create_app(context), claimed.sockets, tls.context),
             httpx2.AsyncClient(verify=authorities, trust_env=False) as http,
             httpx2.AsyncClient(trust_env=False) as stranger,
         ):
@@ -86,7 +86,7 @@ async def test_the_gateways_own_clients_know_it_by_its_certificate(tls: Tls, tmp
 
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
         context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
-        async with serving(create_app(context), claimed.socket, tls.context):
+        async with serving(create_app(context), claimed.sockets, tls.context):
             async with GatewayClient(locate) as client:
                 health = await soon(client.health())
             assert health.status == "ok"
@@ -101,7 +101,7 @@ async def test_they_talk_to_no_other_one(tls: Tls, tmp_path: Path) -> None:
     home = Home(tmp_path)
     with claim(home, "127.0.0.1", 0, auto_started=True, certificate=tls.certificate) as claimed:
         context = GatewayContext(FakeEngine().as_engine, fake_settings(), (), claimed.endpoint)
-        async with serving(create_app(context), claimed.socket, other.context):
+        async with serving(create_app(context), claimed.sockets, other.context):
             assert await soon(find(home)) is None
 
 
