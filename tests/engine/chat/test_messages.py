@@ -17,7 +17,7 @@ from engine.errors import BadInput, ContextTooLong, EngineError, Overloaded
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_arrives_with_everything_it_knows(error: EngineError):
+def test_an_error_arrives_with_everything_it_knows(error: EngineError) -> None:
     arrived = pickle.loads(pickle.dumps(error))
 
     assert type(arrived) is type(error)

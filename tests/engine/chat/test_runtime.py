@@ -1,5 +1,7 @@
 """The genai runtime on SmolLM2, without a scheduler."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ TOKEN_BYTES = 2 * 30 * 3 * 64 * 4  # keys and values, layers, heads, head size, 
 
 
 @pytest.fixture(scope="module")
-def runtime(smollm2_folder) -> GenaiRuntime:
+def runtime(smollm2_folder: Path) -> GenaiRuntime:
     """Memory for one whole context and a large part of another."""
     return GenaiRuntime(smollm2_folder, threads=2, context_tokens=600, kv_bytes=1100 * TOKEN_BYTES)
 
@@ -30,7 +32,7 @@ def read_all(runtime: GenaiRuntime, sequence: GenaiSequence, slice_tokens: int =
             return outcome.logits[-1]
 
 
-def test_slices_of_any_size_lead_to_the_same_logits(runtime):
+def test_slices_of_any_size_lead_to_the_same_logits(runtime: GenaiRuntime) -> None:
     at_once = opened(runtime, TOKENS, 600)
     in_slices = opened(runtime, TOKENS, 400)
 
@@ -41,7 +43,7 @@ def test_slices_of_any_size_lead_to_the_same_logits(runtime):
     runtime.close(in_slices)
 
 
-def test_a_conversation_that_outgrows_its_memory_goes_on_in_a_larger_one(runtime):
+def test_a_conversation_that_outgrows_its_memory_goes_on_in_a_larger_one(runtime: GenaiRuntime) -> None:
     roomy = opened(runtime, [5], 600)
     tight = opened(runtime, TOKENS[:10], 400)
     first_cache = tight.cache
@@ -59,7 +61,9 @@ def test_a_conversation_that_outgrows_its_memory_goes_on_in_a_larger_one(runtime
     runtime.close(fresh)
 
 
-def test_without_memory_to_grow_a_conversation_is_closed_and_can_be_opened_again_later(runtime):
+def test_without_memory_to_grow_a_conversation_is_closed_and_can_be_opened_again_later(
+    runtime: GenaiRuntime,
+) -> None:
     roomy = opened(runtime, [5], 600)
     tight = opened(runtime, TOKENS[:10], 600)
     read_all(runtime, tight)
@@ -75,7 +79,7 @@ def test_without_memory_to_grow_a_conversation_is_closed_and_can_be_opened_again
     runtime.close(again)
 
 
-def test_a_new_turn_reads_only_what_is_new(runtime):
+def test_a_new_turn_reads_only_what_is_new(runtime: GenaiRuntime) -> None:
     first = opened(runtime, TOKENS[:200], 600)
     read_all(runtime, first)
     runtime.close(first)

@@ -20,7 +20,7 @@ def run(scheduler: Scheduler, most_steps: int = 1000) -> Seens:
     raise AssertionError(f"not idle after {most_steps} steps")
 
 
-def test_an_answer_arrives_token_by_token_and_ends_with_its_usage():
+def test_an_answer_arrives_token_by_token_and_ends_with_its_usage() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(7, "ABC", max_tokens=3))
 
@@ -34,7 +34,7 @@ def test_an_answer_arrives_token_by_token_and_ends_with_its_usage():
     ]
 
 
-def test_the_end_token_ends_the_answer_and_counts_as_generated():
+def test_the_end_token_ends_the_answer_and_counts_as_generated() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "`a"))
 
@@ -46,7 +46,7 @@ def test_the_end_token_ends_the_answer_and_counts_as_generated():
     ]
 
 
-def test_answers_advance_alike():
+def test_answers_advance_alike() -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime)
     for request_id, prompt in enumerate("ABCDEFGH"):
@@ -58,7 +58,7 @@ def test_answers_advance_alike():
     assert runtime.steps == [[(ord(prompt), 1) for prompt in "ABCDEFGH"]] * 3
 
 
-def test_an_answer_has_a_token_for_each_slice_of_another_prompt():
+def test_an_answer_has_a_token_for_each_slice_of_another_prompt() -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime, slice_tokens=10)
     scheduler.submit(conversation(1, "A", max_tokens=4))
@@ -74,7 +74,7 @@ def test_an_answer_has_a_token_for_each_slice_of_another_prompt():
     ]
 
 
-def test_a_short_prompt_is_answered_while_a_long_one_is_still_being_read():
+def test_a_short_prompt_is_answered_while_a_long_one_is_still_being_read() -> None:
     scheduler = Scheduler(FakeRuntime(), slice_tokens=10)
     scheduler.submit(conversation(1, "X" * 500, max_tokens=1))
     scheduler.submit(conversation(2, "ABC", max_tokens=2))
@@ -84,7 +84,7 @@ def test_a_short_prompt_is_answered_while_a_long_one_is_still_being_read():
     assert whose(ChatFinished, replies) == [2, 1]
 
 
-def test_long_prompts_are_read_by_turns():
+def test_long_prompts_are_read_by_turns() -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime, slice_tokens=10)
     scheduler.submit(conversation(1, "X" * 20, max_tokens=1))
@@ -95,7 +95,7 @@ def test_long_prompts_are_read_by_turns():
     assert runtime.steps == [[(ord("X"), 10)], [(ord("Y"), 10)], [(ord("X"), 10)], [(ord("Y"), 10)]]
 
 
-def test_whoever_finds_no_place_waits_for_the_first_to_end():
+def test_whoever_finds_no_place_waits_for_the_first_to_end() -> None:
     scheduler = Scheduler(FakeRuntime(), max_active=2)
     for request_id in range(4):
         scheduler.submit(conversation(request_id, "A", max_tokens=request_id + 1))
@@ -105,7 +105,7 @@ def test_whoever_finds_no_place_waits_for_the_first_to_end():
     assert whose(ChatFinished, replies) == [0, 1, 2, 3]
 
 
-def test_a_full_line_is_refused_at_once():
+def test_a_full_line_is_refused_at_once() -> None:
     scheduler = Scheduler(FakeRuntime(), max_waiting=2)
     scheduler.submit(conversation(1, "A"))
     scheduler.submit(conversation(2, "A"))
@@ -115,7 +115,7 @@ def test_a_full_line_is_refused_at_once():
 
 
 @pytest.mark.parametrize("steps_before", [0, 1, 5], ids=["waiting", "reading", "answering"])
-def test_cancelling_frees_the_place_for_the_next_step(steps_before):
+def test_cancelling_frees_the_place_for_the_next_step(steps_before: int) -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime, max_active=1, slice_tokens=10)
     scheduler.submit(conversation(1, "X" * 30))
@@ -133,7 +133,7 @@ def test_cancelling_frees_the_place_for_the_next_step(steps_before):
     assert runtime.open_sequences == []
 
 
-def test_cancelling_an_unknown_request_changes_nothing():
+def test_cancelling_an_unknown_request_changes_nothing() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "A", max_tokens=1))
 
@@ -142,7 +142,7 @@ def test_cancelling_an_unknown_request_changes_nothing():
     assert text_of(1, run(scheduler)) == "B"
 
 
-def test_a_failing_sequence_ends_alone():
+def test_a_failing_sequence_ends_alone() -> None:
     scheduler = Scheduler(FakeRuntime(fail_on=ord("!")))
     scheduler.submit(conversation(1, "A", max_tokens=2))
     scheduler.submit(conversation(2, "!!", max_tokens=2))
@@ -153,7 +153,7 @@ def test_a_failing_sequence_ends_alone():
     assert [str(error) for error in only(EngineError, of(2, replies))] == ["it broke"]
 
 
-def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch):
+def test_a_conversation_that_cannot_choose_its_next_token_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime)
     broken, sound = conversation(1, "A"), conversation(2, "A", max_tokens=2)
@@ -172,7 +172,7 @@ def raise_too_complex(_: Logits) -> list[ChatEvent]:
     raise EngineError("too complex")
 
 
-def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer():
+def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer() -> None:
     """Each fits alone; who outgrows the memory waits, and goes on where it was."""
     scheduler = Scheduler(FakeRuntime(context_tokens=50))
     for request_id in range(3):
@@ -185,14 +185,14 @@ def test_conversations_that_do_not_fit_together_all_end_with_their_whole_answer(
     assert sorted(whose(ChatFinished, replies)) == [0, 1, 2]
 
 
-def test_the_context_bounds_the_answer():
+def test_the_context_bounds_the_answer() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "ABC", context=5))
 
     assert run(scheduler)[-1] == (1, ChatFinished("length", Usage(prompt_tokens=3, completion_tokens=2)))
 
 
-def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without_it():
+def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without_it() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "A", max_tokens=3, stop=("DEF",)))
 
@@ -206,7 +206,7 @@ def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_ends_without
     ]
 
 
-def test_a_stop_string_ends_the_answer_in_front_of_it():
+def test_a_stop_string_ends_the_answer_in_front_of_it() -> None:
     scheduler = Scheduler(FakeRuntime())
     scheduler.submit(conversation(1, "A", stop=("DEF",)))
 

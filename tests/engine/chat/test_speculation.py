@@ -1,6 +1,7 @@
 """Guesses at the next tokens, from the guess to the answer of a worker process."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,11 +59,13 @@ def phi3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "no room",
     ],
 )
-def test_a_draft_is_what_followed_the_last_three_tokens_before(tokens, most, draft):
+def test_a_draft_is_what_followed_the_last_three_tokens_before(
+    tokens: list[int], most: int, draft: tuple[int, ...]
+) -> None:
     assert PromptLookup().draft(tokens, most) == draft
 
 
-def test_drafts_grow_while_they_are_right_and_shrink_when_they_are_wrong():
+def test_drafts_grow_while_they_are_right_and_shrink_when_they_are_wrong() -> None:
     lookup = PromptLookup()
     tokens = [*range(30), 0, 1, 2]
     lengths = []
@@ -82,7 +85,7 @@ def run(scheduler: Scheduler) -> Seens:
 
 
 @pytest.mark.parametrize("prompt", ["ABCDEFGHIJKLMN.ABC", "ABCXYZ.ABC"], ids=["right", "wrong"])
-def test_an_answer_is_the_same_whether_drafts_are_right_or_wrong(prompt):
+def test_an_answer_is_the_same_whether_drafts_are_right_or_wrong(prompt: str) -> None:
     plain, speculating = Scheduler(FakeRuntime()), Scheduler(FakeRuntime())
     plain.submit(conversation(1, prompt, max_tokens=9))
     speculating.submit(conversation(1, prompt, max_tokens=9, speculates=True))
@@ -90,7 +93,7 @@ def test_an_answer_is_the_same_whether_drafts_are_right_or_wrong(prompt):
     assert run(speculating) == run(plain)
 
 
-def test_a_right_draft_saves_steps():
+def test_a_right_draft_saves_steps() -> None:
     runtime = FakeRuntime()
     scheduler = Scheduler(runtime)
     scheduler.submit(conversation(1, "ABCDEFGHIJKLMN.ABC", max_tokens=9, speculates=True))
@@ -101,7 +104,7 @@ def test_a_right_draft_saves_steps():
     assert [count for ((_, count),) in runtime.steps] == [18, 5, 3]
 
 
-def test_the_model_tells_what_follows_each_token_of_a_draft(phi3_folder):
+def test_the_model_tells_what_follows_each_token_of_a_draft(phi3_folder: Path) -> None:
     runtime = GenaiRuntime(phi3_folder, threads=1, context_tokens=None, kv_bytes=64 << 20)
     tokens = [1, 20, 7, 42, 19, 12, 5]
     whole, drafted = runtime.open(tokens[:4], 100), runtime.open(tokens[:4], 100)
@@ -119,7 +122,7 @@ def test_the_model_tells_what_follows_each_token_of_a_draft(phi3_folder):
             whole.append(tokens[position])
 
 
-def test_tokens_after_a_wrong_draft_are_foreseen_as_if_there_had_been_none(phi3_folder):
+def test_tokens_after_a_wrong_draft_are_foreseen_as_if_there_had_been_none(phi3_folder: Path) -> None:
     runtime = GenaiRuntime(phi3_folder, threads=1, context_tokens=None, kv_bytes=64 << 20)
     misled, fresh = runtime.open([1, 20, 7], 100), runtime.open([1, 20, 7, 42, 19], 100)
     assert misled
@@ -138,7 +141,7 @@ def test_tokens_after_a_wrong_draft_are_foreseen_as_if_there_had_been_none(phi3_
     np.testing.assert_allclose(ours.logits[0], expected.logits[0], atol=1e-3)
 
 
-def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(phi3_folder):
+def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(phi3_folder: Path) -> None:
     runtime = GenaiRuntime(phi3_folder, threads=1, context_tokens=None, kv_bytes=1400 * TOKEN_BYTES)
     tokens = [1 + n % 250 for n in range(267)]
     roomy, tight = runtime.open([5], 1024), runtime.open(tokens[:10], 1000)
@@ -165,7 +168,7 @@ def test_a_draft_waits_while_a_conversation_is_read_again_into_a_larger_memory(p
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}], ids=["greedy", "seeded"])
-def test_a_worker_that_speculates_writes_the_same_answer(phi3_folder, sampling):
+def test_a_worker_that_speculates_writes_the_same_answer(phi3_folder: Path, sampling: dict[str, Any]) -> None:
     with chat_worker(phi3_folder) as plain, chat_worker(phi3_folder, speculate=True) as speculating:
         answers = []
         for worker in (plain, speculating):

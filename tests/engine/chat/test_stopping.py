@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from engine.chat.stopping import Released, StopFinder
 
 
-def test_a_stop_string_is_found_across_pieces_and_never_partly_released():
+def test_a_stop_string_is_found_across_pieces_and_never_partly_released() -> None:
     finder = StopFinder(("STOP",))
 
     released = [finder.feed(piece) for piece in ("one S", "T", "O", "P two")]
@@ -20,7 +20,7 @@ def test_a_stop_string_is_found_across_pieces_and_never_partly_released():
     ]
 
 
-def test_a_false_start_is_released_as_soon_as_it_is_known_to_be_one():
+def test_a_false_start_is_released_as_soon_as_it_is_known_to_be_one() -> None:
     finder = StopFinder(("STOP",))
 
     released = [finder.feed(piece) for piece in ("one ST", "ART")]
@@ -28,11 +28,11 @@ def test_a_false_start_is_released_as_soon_as_it_is_known_to_be_one():
     assert released == [Released("one ", stopped=False), Released("START", stopped=False)]
 
 
-def test_the_first_of_several_stop_strings_wins():
+def test_the_first_of_several_stop_strings_wins() -> None:
     assert StopFinder(("two", "one")).feed("zero one two") == Released("zero ", stopped=True, rest=" two")
 
 
-def test_the_end_of_the_text_releases_what_was_held():
+def test_the_end_of_the_text_releases_what_was_held() -> None:
     finder = StopFinder(("\n\n",))
     finder.feed("line\n")
 
@@ -40,7 +40,7 @@ def test_the_end_of_the_text_releases_what_was_held():
 
 
 @pytest.mark.parametrize("stops", [(), ("",)])
-def test_without_stop_strings_everything_passes(stops):
+def test_without_stop_strings_everything_passes(stops: tuple[str, ...]) -> None:
     assert StopFinder(stops).feed("text") == Released("text", stopped=False)
 
 
@@ -49,7 +49,9 @@ def test_without_stop_strings_everything_passes(stops):
     pieces=st.lists(st.text("ab\n", max_size=4)),
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),
 )
-def test_however_the_text_is_cut_the_result_is_the_text_in_front_of_a_stop_string(pieces, stops):
+def test_however_the_text_is_cut_the_result_is_the_text_in_front_of_a_stop_string(
+    pieces: list[str], stops: tuple[str, ...]
+) -> None:
     finder = StopFinder(tuple(stops))
     released = ""
     for piece in pieces:

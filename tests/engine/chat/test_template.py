@@ -1,6 +1,7 @@
 """Conversations in the roles and the order that a template knows."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -76,14 +77,16 @@ def strictly_alternating(messages_json: str) -> str:
     ],
     ids=["knows all", "drops system", "first system only", "strictly alternating"],
 )
-def test_every_content_reaches_the_prompt_whatever_the_template_knows(render, expected):
+def test_every_content_reaches_the_prompt_whatever_the_template_knows(
+    render: Callable[[str], str], expected: list[Message]
+) -> None:
     template = ChatTemplate(render)
 
     assert template.adapt([S1, U1, A1, T1, S2, U2]) == expected
     template.render([S1, U1, A1, T1, S2, U2])
 
 
-def test_what_cannot_be_expressed_is_refused_with_the_template_s_own_words():
+def test_what_cannot_be_expressed_is_refused_with_the_template_s_own_words() -> None:
     template = ChatTemplate(strictly_alternating)
 
     with pytest.raises(BadInput, match=r"roles must alternate user/assistant at row 1$") as refused:

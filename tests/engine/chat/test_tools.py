@@ -1,7 +1,9 @@
 """How tools are described, and how calls are told from text."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def read(*pieces: str) -> tuple[str, list[tuple[str, str]]]:
     return text + unfinished, [(call.name, call.arguments) for call in calls]
 
 
-def test_tools_are_described_in_a_system_message():
+def test_tools_are_described_in_a_system_message() -> None:
     first, *others = explained([QUESTION], ToolUse((CLOCK,)))
 
     assert first.role == "system"
@@ -32,18 +34,18 @@ def test_tools_are_described_in_a_system_message():
     assert others == [QUESTION]
 
 
-def test_the_description_follows_the_system_message_of_the_caller():
+def test_the_description_follows_the_system_message_of_the_caller() -> None:
     first, *others = explained([Message("system", "Be brief."), QUESTION], ToolUse((CLOCK,)))
 
     assert first.content.startswith("Be brief.\n\nYou can call tools.")
     assert others == [QUESTION]
 
 
-def test_tools_that_may_not_be_called_are_not_mentioned():
+def test_tools_that_may_not_be_called_are_not_mentioned() -> None:
     assert explained([QUESTION], ToolUse((CLOCK,), choice="none")) == [QUESTION]
 
 
-def test_earlier_calls_are_written_as_the_model_writes_them():
+def test_earlier_calls_are_written_as_the_model_writes_them() -> None:
     calls = (ToolCall("c1", "get_time", '{"zone": "UTC"}'), ToolCall("c2", "get_time", "{}"))
 
     written = explained([QUESTION, Message("assistant", "Let me see.", calls)], None)
@@ -56,7 +58,7 @@ def test_earlier_calls_are_written_as_the_model_writes_them():
     )
 
 
-def test_text_and_calls_are_told_apart():
+def test_text_and_calls_are_told_apart() -> None:
     assert read("Let me see. ", CALL, CALL) == (
         "Let me see. ",
         [("get_time", '{"zone": "a</tool_call>"}')] * 2,
@@ -93,13 +95,13 @@ def test_broken_arguments_of_an_earlier_call_are_shown_to_the_model_as_json(argu
     assert json.dumps(call["arguments"]) in (arguments, json.dumps(arguments), "{}")
 
 
-def test_what_only_looks_like_the_beginning_of_a_call_is_text():
+def test_what_only_looks_like_the_beginning_of_a_call_is_text() -> None:
     assert read("1 <tool", " 2 <tool_c") == ("1 <tool 2 <tool_c", [])
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2 * len(CALL)), max_size=8))
-def test_the_cut_between_pieces_does_not_matter(cuts):
+def test_the_cut_between_pieces_does_not_matter(cuts: list[int]) -> None:
     whole = "So: " + CALL + CALL
     edges = [0, *sorted(cuts), len(whole)]
 
@@ -107,13 +109,16 @@ def test_the_cut_between_pieces_does_not_matter(cuts):
 
 
 @pytest.fixture(scope="module")
-def compiler(smollm2_folder) -> GrammarCompiler:
+def compiler(smollm2_folder: Path) -> GrammarCompiler:
     tokenizer_json = (smollm2_folder / "tokenizer.json").read_text(encoding="utf-8")
     return GrammarCompiler(tokenizer_json, 49152, {0, 2})
 
 
+Encode = Callable[[str], list[int]]
+
+
 @pytest.fixture(scope="module")
-def encode(smollm2_folder):
+def encode(smollm2_folder: Path) -> Encode:
     from tokenizers import Tokenizer
 
     return lambda text: Tokenizer.from_file(str(smollm2_folder / "tokenizer.json")).encode(text).ids
@@ -136,7 +141,9 @@ def accepted(grammar: Grammar | None, tokens: list[int]) -> int:
         'Let me see.\n<tool_call>{"name": "get_time", "arguments": {"zone": "UTC"}}</tool_call><|im_end|>',
     ],
 )
-def test_with_auto_both_text_and_calls_may_be_written(compiler, encode, answer):
+def test_with_auto_both_text_and_calls_may_be_written(
+    compiler: GrammarCompiler, encode: Encode, answer: str
+) -> None:
     tokens = encode(answer)
 
     assert accepted(compiler.compile(ChatRequest((QUESTION,), tool_use=ToolUse((CLOCK,)))), tokens) == len(
@@ -148,7 +155,9 @@ def test_with_auto_both_text_and_calls_may_be_written(compiler, encode, answer):
     "bad_part",
     ["get_tim3", '", "args', "arguments: "],
 )
-def test_with_auto_a_call_once_begun_must_be_right(compiler, encode, bad_part):
+def test_with_auto_a_call_once_begun_must_be_right(
+    compiler: GrammarCompiler, encode: Encode, bad_part: str
+) -> None:
     good = 'So: <tool_call>{"name": "'
     tokens = encode(good + bad_part)
 
@@ -157,7 +166,7 @@ def test_with_auto_a_call_once_begun_must_be_right(compiler, encode, bad_part):
     assert accepted(grammar, tokens) < len(tokens)
 
 
-def test_with_auto_a_call_or_a_document_may_be_written(compiler, encode):
+def test_with_auto_a_call_or_a_document_may_be_written(compiler: GrammarCompiler, encode: Encode) -> None:
     request = ChatRequest(
         (QUESTION,), tool_use=ToolUse((CLOCK,)), json_format=JsonFormat('{"const": {"a": 1}}')
     )
@@ -167,7 +176,7 @@ def test_with_auto_a_call_or_a_document_may_be_written(compiler, encode):
         assert (accepted(compiler.compile(request), tokens) == len(tokens)) is right, answer
 
 
-def test_names_and_descriptions_survive_any_characters(compiler, encode):
+def test_names_and_descriptions_survive_any_characters(compiler: GrammarCompiler, encode: Encode) -> None:
     name = 'say "hi" \\ \u00fc \n'
     use = ToolUse((Tool(name, "", '{"type": "object"}'),), choice="required")
     tokens = encode(f'<tool_call>{{"name": {json.dumps(name)}, "arguments": {{}}}}</tool_call><|im_end|>')

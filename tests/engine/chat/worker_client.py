@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from engine.chat.chat_messages import Cancel, ChatOptions, FromChatWorker, Generate
 from engine.errors import EngineError
@@ -22,9 +23,7 @@ PATIENCE_SECONDS = 120
 class ChatWorker:
     def __init__(self, process: subprocess.Popen[bytes], options: ChatOptions) -> None:
         self.process = process
-        assert process.stdin
-        assert process.stdout
-        self._channel = Channel(process.stdout, process.stdin)
+        self._channel = Channel(cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin))
         assign(self._channel, options)
         assert introduced(self._channel) == process.pid
         self._arrived: queue.Queue[object] = queue.Queue()
@@ -35,11 +34,11 @@ class ChatWorker:
         """The next message; EOFError() once the worker is gone."""
         return self._arrived.get(timeout=PATIENCE_SECONDS)
 
-    def ask(self, content: str | list[Message], **sampling: object) -> int:
+    def ask(self, content: str | list[Message], **sampling: Any) -> int:
         """Sends the request; temperature 0 unless told otherwise. Returns its id."""
         messages = [Message("user", content)] if isinstance(content, str) else content
-        wanted = Sampling(**{"temperature": 0.0, **sampling})
-        return self.send(ChatRequest(tuple(messages), sampling=wanted))
+        wanted: dict[str, Any] = {"temperature": 0.0, **sampling}
+        return self.send(ChatRequest(tuple(messages), sampling=Sampling(**wanted)))
 
     def send(self, request: ChatRequest) -> int:
         """Returns the id that its replies will have."""
@@ -70,7 +69,7 @@ class ChatWorker:
         assert isinstance(error, EngineError)
         return error
 
-    def answer(self, content: str | list[Message], **sampling: object) -> tuple[str, ChatFinished]:
+    def answer(self, content: str | list[Message], **sampling: Any) -> tuple[str, ChatFinished]:
         request_id = self.ask(content, **sampling)
         replies = self.replies(request_id)
         _, finished = replies[-1]
