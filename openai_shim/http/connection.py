@@ -1,5 +1,6 @@
 """One connection, where Sanic's own is too patient, too trusting or too modern for its client."""
 
+import asyncio
 import time
 from asyncio import BaseTransport, Transport
 
@@ -17,6 +18,14 @@ CAPACITY = "MAX_CONNECTIONS"
 
 class Exchange(Http):
     """A request and its answer."""
+
+    async def http1_request_header(self) -> None:
+        """Who leaves in the middle of the headers leaves no request, of which Sanic would log the address."""
+        try:
+            await super().http1_request_header()  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            self.create_empty_request()
+            raise
 
     def create_empty_request(self) -> None:
         """Stands for a request that cannot be read: its address least of all, which may be what is wrong."""
@@ -63,7 +72,7 @@ class Connection(WebSocketProtocol):
         if waiting:
             longest = min(waiting, key=lambda each: each.waiting_since)
             self.connections.discard(longest)  # its end comes a moment later; another must not count on it
-            longest.close()
+            longest.give_up()
         else:
             transport.write(_refusal())
             self.close()
@@ -74,6 +83,11 @@ class Connection(WebSocketProtocol):
         super().data_received(data)  # type: ignore[no-untyped-call]
         if self.http is not None and (self.http.stage is Stage.REQUEST or self.http.request_body):
             self._time = begun
+
+    def give_up(self) -> None:
+        """Without waiting for a peer that may not read what it asked for."""
+        assert self.transport is not None
+        self.transport.abort()
 
     @property
     def is_waiting(self) -> bool:

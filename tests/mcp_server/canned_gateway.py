@@ -65,6 +65,11 @@ class CannedEngine:
         queue = QueueStatus(embedding=0, chat=self.running_chats)
         return Health("ok", "0.1.0", 1.5, npu, self.models(), MemoryStatus(3000), queue)
 
+    async def load(self, model_id: str) -> ModelStatus:
+        return self.model(model_id)
+
+    unload = load
+
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Documents point along the first axis, queries along the second, texts with an x between them."""
         self.model(request.model or EMBEDDER.id)

@@ -72,6 +72,16 @@ def asking(prompt: str) -> ChatRequest:
     return ChatRequest((Message("user", prompt),), sampling=Sampling(temperature=0))
 
 
+@pytest.mark.parametrize("model_id", ["mein modell", "owner/name", "grüße", "100%", "a?b#c", "a//b"])
+async def test_a_model_is_asked_for_by_its_id_whatever_is_in_it(
+    shared_client: GatewayClient, model_id: str
+) -> None:
+    for asked in (shared_client.load, shared_client.unload):
+        with pytest.raises(ModelNotFound) as refusal:
+            await asked(model_id)
+        assert repr(model_id) in str(refusal.value)
+
+
 async def text(client: GatewayClient, request: ChatRequest) -> str:
     async with aclosing(client.chat(request)) as events:
         return "".join([event.text async for event in events if isinstance(event, ChatPiece)])

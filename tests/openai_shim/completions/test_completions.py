@@ -53,6 +53,16 @@ async def test_a_stream_carries_the_same_text(running: Gateway) -> None:
     assert {chunk.object for chunk in chunks} == {"text_completion"}
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_chunks_before_the_usage_say_that_it_comes(running: Gateway, wanted: bool) -> None:
+    asked = {"model": CHATTER, "prompt": "Hello", "stream": True, "stream_options": {"include_usage": wanted}}
+
+    reply = await running.http.post("/v1/completions", json=asked)
+
+    chunks = [line for line in reply.text.split("\n\n") if '"choices":[{' in line]
+    assert [chunk.endswith(',"usage":null}') for chunk in chunks] == [wanted] * 3
+
+
 async def test_each_prompt_has_n_choices_and_counts_once(running: Gateway) -> None:
     asked_for: dict[str, Any] = {"model": CHATTER, "prompt": ["a", "b"], "n": 2, "seed": 5}
     whole = await running.openai.completions.create(**asked_for)

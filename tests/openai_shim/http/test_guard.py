@@ -91,6 +91,28 @@ async def test_with_keys_set_nobody_without_one_is_answered(
 
 
 @pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"api-key": "k1"}, 200),
+        ({"x-api-key": "k2"}, 200),
+        ({"api-key": "t0ken"}, 200),
+        ({"authorization": "Bearer unused", "api-key": "k1"}, 200),
+        ({"authorization": "Basic k3", "x-api-key": "k1"}, 200),
+        ({"x-api-key": "k3"}, 401),
+        ({"x-api-key": "Bearer k1"}, 401),
+        ({"api-key": ""}, 401),
+        ({"key": "k1"}, 401),
+    ],
+    ids=str,
+)
+async def test_a_key_counts_in_any_header_that_clients_use(headers: dict[str, str], status: int) -> None:
+    async with gateway(accepted_keys=("k1", "k2"), endpoint=ENDPOINT) as running:
+        reply = await running.http.post("/v1/embeddings", json=EMBED, headers=headers)
+
+    assert reply.status_code == status
+
+
+@pytest.mark.parametrize(
     ("path", "status"),
     [("/healthz", 200), ("/health", 401), ("/readyz", 401), ("/v1/models", 401), ("/v1/nothing", 401)],
 )
