@@ -23,7 +23,7 @@ Json = dict[str, object]
 Answer = JSONRPCResponse | JSONRPCError
 
 
-class Refused(Exception):
+class LineRefused(Exception):
     """replies: an error for each request of the value, or one without an id if there is none to be seen."""
 
     def __init__(self, value: object, code: int, message: str) -> None:
@@ -39,23 +39,23 @@ class Refused(Exception):
 
 
 def decoded(line: bytes) -> object:
-    """The JSON value of a line in UTF-8; a byte order mark before it is no part of it. Raises Refused."""
+    """The JSON value of a line in UTF-8; a byte order mark before it is no part of it. Raises LineRefused."""
     line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return from_json(line)
     except ValueError as error:
         message = f"Not JSON in UTF-8: {error}. Send each message as one line."
-        raise Refused(_loosely_decoded(line), PARSE_ERROR, message) from error
+        raise LineRefused(_loosely_decoded(line), PARSE_ERROR, message) from error
 
 
 def checked(value: object) -> JSONRPCRequest | JSONRPCNotification | Answer | None:
-    """The message; None for a broken answer, which must not be answered in turn. Raises Refused."""
+    """The message; None for a broken answer, which must not be answered in turn. Raises LineRefused."""
     if isinstance(value, dict) and _is_answer(value):
         return _answer(value)
     if not isinstance(value, dict):
-        raise Refused(value, INVALID_REQUEST, "A message must be a JSON object.")
+        raise LineRefused(value, INVALID_REQUEST, "A message must be a JSON object.")
     if fault := _fault(value):
-        raise Refused(value, INVALID_REQUEST, f"Not a request of JSON-RPC 2.0: {fault}.")
+        raise LineRefused(value, INVALID_REQUEST, f"Not a request of JSON-RPC 2.0: {fault}.")
     if "id" not in value:
         return JSONRPCNotification.model_validate(value)
     return JSONRPCRequest.model_validate(value | {"id": _whole(value["id"])})

@@ -7,7 +7,7 @@ from mcp.types import INVALID_REQUEST
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_server.jsonrpc import Refused, checked, decoded
+from mcp_server.jsonrpc import LineRefused, checked, decoded
 
 
 class MessagesOnly:
@@ -23,7 +23,7 @@ class MessagesOnly:
         parts = await _received(receive)
         try:
             parts = _checked(parts)
-        except Refused as refused:
+        except LineRefused as refused:
             await JSONResponse(refused.replies[0], HTTPStatus.BAD_REQUEST)(scope, receive, send)
             return
 
@@ -49,7 +49,7 @@ def _checked(parts: list[Message]) -> list[Message]:
         return parts
     value = decoded(b"".join(part.get("body", b"") for part in parts))
     if isinstance(value, list):
-        raise Refused(value, INVALID_REQUEST, "No batches over HTTP: send one message in a request.")
+        raise LineRefused(value, INVALID_REQUEST, "No batches over HTTP: send one message in a request.")
     message = checked(value)
     if message is None:
         return parts

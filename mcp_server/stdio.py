@@ -21,7 +21,7 @@ from mcp.types import (
 )
 from pydantic import RootModel
 
-from mcp_server.jsonrpc import Json, Refused, checked, decoded
+from mcp_server.jsonrpc import Json, LineRefused, checked, decoded
 
 WITH_BATCHES = "2025-03-26"
 """The only version of MCP that has them."""
@@ -93,7 +93,7 @@ class _Conversation:
         try:
             value = decoded(line)
             messages = self._batch(value) if isinstance(value, list) else self._single(value)
-        except Refused as refused:
+        except LineRefused as refused:
             for reply in refused.replies:
                 await self._send(reply)
             return []
@@ -113,16 +113,18 @@ class _Conversation:
 
     def _batch(self, members: list[object]) -> list[JSONRPCMessage]:
         if not members:
-            raise Refused(members, INVALID_REQUEST, "A batch must not be empty.")
+            raise LineRefused(members, INVALID_REQUEST, "A batch must not be empty.")
         if not self._has_batches:
-            raise Refused(members, INVALID_REQUEST, "No batches in this version: send one message a line.")
+            raise LineRefused(
+                members, INVALID_REQUEST, "This version has no batches: send one message a line."
+            )
         batch = _Batch()
         self._batches.append(batch)
         messages: list[JSONRPCMessage] = []
         for member in members:
             try:
                 taken = self._single(member)
-            except Refused as refused:
+            except LineRefused as refused:
                 batch.replies += refused.replies
             else:
                 batch.waiting += [message.id for message in taken if isinstance(message, JSONRPCRequest)]

@@ -7,7 +7,7 @@ from engine.types import Device
 
 
 @dataclass(frozen=True)
-class Machine:
+class MeasuredMachine:
     """load_average: processes that wanted a core in the minute before; None on Windows."""
 
     processor: str
@@ -69,7 +69,7 @@ class ChatSpeed:
 
 
 @dataclass(frozen=True)
-class Resident:
+class ProcessMemory:
     """Memory of a process after its measurements."""
 
     process: str
@@ -82,11 +82,11 @@ class BenchReport:
 
     date: str
     quick: bool
-    machine: Machine
+    machine: MeasuredMachine
     versions: Mapping[str, str]
     embedding_model: str
     lengths: tuple[LengthSpeed, ...]
     corpus: tuple[CorpusSpeed, ...]
     chat: ChatSpeed
-    resident: tuple[Resident, ...]
+    resident: tuple[ProcessMemory, ...]
     notes: tuple[str, ...]

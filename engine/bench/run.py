@@ -11,7 +11,14 @@ import psutil
 
 from engine.bench.chat import chat_speed
 from engine.bench.embeddings import Texts, corpus_speed, length_speed, prepared
-from engine.bench.results import BenchReport, ChatSpeed, CorpusSpeed, LengthSpeed, Machine, Resident
+from engine.bench.results import (
+    BenchReport,
+    ChatSpeed,
+    CorpusSpeed,
+    LengthSpeed,
+    MeasuredMachine,
+    ProcessMemory,
+)
 from engine.bench.timing import QUICK, THOROUGH, Effort
 from engine.daemon import find
 from engine.embedding.devices.costs import LENGTHS
@@ -83,7 +90,7 @@ class _Run:
         self.lengths: list[LengthSpeed] = []
         self.corpus: list[CorpusSpeed] = []
         self.chat: ChatSpeed | None = None
-        self.resident: list[Resident] = []
+        self.resident: list[ProcessMemory] = []
         self.notes: list[str] = []
         self._settings = settings
         self._texts = texts
@@ -121,12 +128,12 @@ class _Run:
     def _weigh(self, engine: Engine, device: Device, *, with_chat: bool) -> None:
         for model in engine.models():
             if model.rss_bytes and model.kind == "embedding":
-                self.resident.append(Resident(f"{model.id} ({device})", model.rss_bytes))
+                self.resident.append(ProcessMemory(f"{model.id} ({device})", model.rss_bytes))
             elif model.rss_bytes and with_chat:
-                self.resident.append(Resident(model.id, model.rss_bytes))
+                self.resident.append(ProcessMemory(model.id, model.rss_bytes))
         if with_chat:
             own = psutil.Process(os.getpid()).memory_info().rss
-            self.resident.append(Resident("engine (this process)", own))
+            self.resident.append(ProcessMemory("engine (this process)", own))
 
 
 async def _require_quiet(settings: Settings) -> None:
@@ -146,8 +153,8 @@ def _installed(settings: Settings) -> InstalledModel:
     return store.require(settings.embed)
 
 
-def _machine(probe: NpuProbe) -> Machine:
-    return Machine(
+def _machine(probe: NpuProbe) -> MeasuredMachine:
+    return MeasuredMachine(
         processor=processor_name(),
         cores=physical_cores(),
         memory_bytes=psutil.virtual_memory().total,

@@ -7,7 +7,7 @@ import subprocess
 
 import click
 
-from engine.cli.mcp_clients import FILE_CLIENTS, NAME, FileClient, Machine, edit, server_entry
+from engine.cli.mcp_clients import FILE_CLIENTS, NAME, ConfigPlaces, FileClient, edit, server_entry
 from engine.errors import EngineError
 
 CLAUDE_CODE = "claude-code"
@@ -30,13 +30,13 @@ def install(client: str, print_only: bool, remove: bool) -> None:
 
 
 def _show(client: FileClient) -> None:
-    for file in client.files(Machine.this()):
+    for file in client.files(ConfigPlaces.this()):
         click.echo(f"# {file}")
     click.echo(json.dumps({client.servers_key: {NAME: client.entry(os.environ)}}, indent=2))
 
 
 def _edit_files(client: FileClient, *, remove: bool) -> None:
-    for file in client.files(Machine.this()):
+    for file in client.files(ConfigPlaces.this()):
         done = edit(file, client.servers_key, None if remove else client.entry(os.environ))
         if done is None:
             click.echo(f"Nothing to do in {file}.")

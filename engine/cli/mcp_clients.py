@@ -19,7 +19,7 @@ JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Machine:
+class ConfigPlaces:
     """What decides where configuration files are. system: as `sys.platform`."""
 
     system: str
@@ -27,7 +27,7 @@ class Machine:
     variables: Mapping[str, str]
 
     @classmethod
-    def this(cls) -> "Machine":
+    def this(cls) -> "ConfigPlaces":
         return cls(sys.platform, Path.home(), os.environ)
 
     @property
@@ -49,7 +49,7 @@ class FileClient:
     """
 
     servers_key: str
-    files: Callable[[Machine], tuple[Path, ...]]
+    files: Callable[[ConfigPlaces], tuple[Path, ...]]
     hint: str
     typed: bool = False
 
@@ -57,7 +57,7 @@ class FileClient:
         return ({"type": "stdio"} if self.typed else {}) | server_entry(variables)
 
 
-def _claude_desktop(machine: Machine) -> tuple[Path, ...]:
+def _claude_desktop(machine: ConfigPlaces) -> tuple[Path, ...]:
     """On Windows the Store package reads a redirected folder, the classic program the usual one."""
     folders = [machine.app_data / "Claude"]
     if machine.system == "win32":

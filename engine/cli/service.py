@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from engine.cli.mcp_clients import Machine
+from engine.cli.mcp_clients import ConfigPlaces
 from engine.cli.service_managers import Command, Service, service_for
 from engine.errors import EngineError
 from engine.files import make_private, remove_file
@@ -94,7 +94,7 @@ def run(home: Path) -> None:
 
 
 def _service() -> Service:
-    return service_for(Machine.this(), Home(Home.locate().root.absolute()))
+    return service_for(ConfigPlaces.this(), Home(Home.locate().root.absolute()))
 
 
 def _shown(service: Service) -> str:

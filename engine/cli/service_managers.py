@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import list2cmdline
 from xml.etree import ElementTree
 
-from engine.cli.mcp_clients import Machine
+from engine.cli.mcp_clients import ConfigPlaces
 from engine.settings import Home
 
 NAME = "npu-gateway"
@@ -36,7 +36,7 @@ class Service:
     hint: str = ""
 
 
-def service_for(machine: Machine, home: Home) -> Service:
+def service_for(machine: ConfigPlaces, home: Home) -> Service:
     """The gateway of `home` as a service of this user."""
     command = _command(machine, home)
     match machine.system:
@@ -48,7 +48,7 @@ def service_for(machine: Machine, home: Home) -> Service:
             return _systemd_unit(machine, command)
 
 
-def _command(machine: Machine, home: Home) -> Command:
+def _command(machine: ConfigPlaces, home: Home) -> Command:
     """This installation's own interpreter; on Windows the one that opens no console window."""
     python = Path(sys.executable)
     if machine.system == "win32":
@@ -57,7 +57,7 @@ def _command(machine: Machine, home: Home) -> Command:
     return str(python), "-P", "-m", "engine.cli", "service", "run", "--home", str(home.root)
 
 
-def _systemd_unit(machine: Machine, command: Command) -> Service:
+def _systemd_unit(machine: ConfigPlaces, command: Command) -> Service:
     unit = f"{NAME}.service"
     systemctl = ("systemctl", "--user")
     return Service(
@@ -85,7 +85,7 @@ def _systemd_quoted(word: str) -> str:
     return f'"{escaped}"'
 
 
-def _launch_agent(machine: Machine, command: Command) -> Service:
+def _launch_agent(machine: ConfigPlaces, command: Command) -> Service:
     file = machine.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
     domain = f"gui/{_user_id()}"
     job = {
@@ -111,7 +111,7 @@ def _user_id() -> int:
     return os.getuid()
 
 
-def _scheduled_task(machine: Machine, command: Command, home: Home) -> Service:
+def _scheduled_task(machine: ConfigPlaces, command: Command, home: Home) -> Service:
     file = home.run / "service-task.xml"
     return Service(
         file=file,

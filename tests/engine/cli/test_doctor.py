@@ -1,10 +1,6 @@
 """What `npu-gateway doctor` finds: each check in made-up situations, and the command on real homes."""
 
-import json
 import socket
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -12,34 +8,12 @@ from packaging.requirements import Requirement
 
 from engine import __version__
 from engine.daemon import Endpoint
-from engine.doctor import Finding, gateway, home, npu, software
-from engine.embedding.devices.costs import Cost
-from engine.embedding.devices.npu_probe import NpuProbe, probe_npu
+from engine.doctor import Finding, gateway, home, software
 from engine.errors import BadInput
-from engine.models.files import StoredFile
-from engine.models.store import Leftover, Manifest, ModelStore
-from engine.settings import DeviceChoice, Home
-from engine.types import Health, MemoryStatus, ModelStatus, NpuStatus, QueueStatus
+from engine.models.store import Leftover, ModelStore
+from engine.settings import Home
 from tests.engine.cli.commands import environment, npu_gateway
-
-NONE = NpuStatus(available=False, emulated=False, name=None, reason="No NPU was found.")
-HEXAGON = NpuStatus(available=True, emulated=False, name="Hexagon", reason=None)
-EMULATOR = NpuStatus(available=True, emulated=True, name="HTP emulator", reason=None)
-VERSIONS = {"onnxruntime": "1.32.0", "onnxruntime_qnn": "2.7.0"}
-ENDPOINT = Endpoint(
-    url="http://127.0.0.1:8000",
-    token="secret",
-    pid=7,
-    version=__version__,
-    api=1,
-    instance="i",
-    auto_started=True,
-)
-
-
-def verdict(finding: Finding) -> tuple[str, bool]:
-    """Its state, and whether it says what to do."""
-    return finding.state, finding.what_to_do is not None
+from tests.engine.cli.findings import ENDPOINT, doctor, health, verdict
 
 
 def test_x86_python_on_an_arm_machine_fails_and_says_which_python_to_get() -> None:
@@ -136,125 +110,6 @@ def test_the_packages_that_belong_together_do_not_conflict() -> None:
     assert verdict(software.check_conflicts(providers)) == ("ok", False)
 
 
-@pytest.mark.parametrize(
-    ("probe", "expected", "choice", "state"),
-    [
-        (NpuProbe(HEXAGON), True, "auto", ("ok", False)),
-        (NpuProbe(EMULATOR), False, "auto", ("warn", True)),
-        (NpuProbe(NONE), False, "auto", ("ok", False)),
-        (NpuProbe(NONE), True, "auto", ("warn", True)),
-        (NpuProbe(NONE), False, "npu", ("warn", True)),
-        (NpuProbe(NONE, failure="The search crashed."), True, "auto", ("fail", True)),
-    ],
-)
-def test_a_missing_npu_matters_only_where_one_is_expected(
-    probe: NpuProbe, expected: bool, choice: DeviceChoice, state: tuple[str, bool]
-) -> None:
-    assert verdict(npu.check_npu(probe, expected=expected, choice=choice)) == state
-
-
-def test_a_driver_that_crashes_the_search_is_reported_not_passed_on() -> None:
-    crash = [sys.executable, "-c", "import sys; print('boom', file=sys.stderr); sys.exit(9)"]
-
-    assert probe_npu(crash).failure == "The search for an NPU ended with status 0x9: boom"
-
-
-def test_a_driver_that_hangs_is_given_up_on() -> None:
-    hang = [sys.executable, "-c", "input()" if sys.platform == "win32" else "import signal; signal.pause()"]
-
-    assert probe_npu(hang, timeout_seconds=0.5).failure == "The search for an NPU did not end within 0.5 s."
-
-
-def test_what_a_driver_prints_does_not_disturb_the_answer() -> None:
-    answer = json.dumps({"status": vars(HEXAGON), "identity": "hexagon 73"})
-    chatty = [sys.executable, "-c", f"print('QNN: hello'); print({answer!r})"]
-
-    assert probe_npu(chatty) == NpuProbe(HEXAGON, "hexagon 73")
-
-
-@pytest.mark.parametrize(("value", "state"), [(None, "ok"), ("", "ok"), ("0", "ok"), ("1", "warn")])
-def test_emulation_is_pointed_out(value: str | None, state: str) -> None:
-    assert npu.check_emulation(value).state == state
-
-
-def context(bucket: str | None, versions: Mapping[str, str] = VERSIONS) -> npu.StoredContext:
-    return npu.StoredContext(f"bge-{bucket}", bucket, 67_000_000, versions)
-
-
-def test_compiled_graphs_are_listed_with_their_size() -> None:
-    found = npu.check_contexts([context("1x128"), context("1x32")], VERSIONS)
-
-    assert found == Finding("compiled graphs", "ok", "1x32, 1x128, 134.0 MB.")
-
-
-def test_graphs_of_another_version_are_told_apart() -> None:
-    old = context("1x64", VERSIONS | {"onnxruntime_qnn": "2.6.0"})
-
-    found = npu.check_contexts([context("1x32"), old], VERSIONS)
-
-    assert found.state == "ok"
-    assert found.what.startswith("1x32, ")
-    assert "remade by the next gateway: 1x64, of onnxruntime 1.32.0, onnxruntime_qnn 2.6.0" in found.what
-
-
-def write_context(folder: Path, content: bytes) -> None:
-    """As the gateway stores it: a file and a description with its hash."""
-    folder.mkdir(parents=True)
-    (folder / "context.onnx").write_bytes(content)
-    digest = StoredFile.of(folder / "context.onnx", folder).sha256
-    described = {"key": VERSIONS | {"bucket": "1x32"}, "files": {"context.onnx": digest}}
-    (folder / "context.json").write_text(json.dumps(described), encoding="utf-8")
-
-
-def test_a_graph_with_a_changed_byte_is_found_by_reading_it(tmp_path: Path) -> None:
-    write_context(tmp_path / "bge-1x32-0", b"compiled")
-    (tmp_path / "bge-1x32-0" / "context.onnx").write_bytes(b"compilef")
-
-    seen = npu.check_contexts(npu.stored_contexts(tmp_path, verify=False), VERSIONS)
-    read = npu.check_contexts(npu.stored_contexts(tmp_path, verify=True), VERSIONS)
-
-    assert (verdict(seen), verdict(read)) == (("ok", False), ("warn", True))
-
-
-@pytest.mark.parametrize("lost", ["context.onnx", "context.json"])
-def test_a_graph_with_a_lost_file_is_damaged(tmp_path: Path, lost: str) -> None:
-    write_context(tmp_path / "bge-1x32-0", b"compiled")
-    (tmp_path / "bge-1x32-0" / lost).unlink()
-
-    found = npu.check_contexts(npu.stored_contexts(tmp_path, verify=False), VERSIONS)
-
-    assert found.what == "Damaged: bge-1x32-0."
-
-
-def test_no_compiled_graphs_are_no_fault(tmp_path: Path) -> None:
-    assert verdict(npu.check_contexts(npu.stored_contexts(tmp_path / "no", verify=True), VERSIONS)) == (
-        "ok",
-        False,
-    )
-
-
-def test_an_npu_without_measured_costs_is_pointed_out() -> None:
-    assert verdict(npu.check_calibration(HEXAGON, "auto", {})) == ("warn", True)
-
-
-def test_the_calibration_names_the_lengths_that_the_npu_is_faster_for() -> None:
-    fast, slow = Cost(0.002, 0.001), Cost(0.008, 0.004)
-
-    found = npu.check_calibration(
-        HEXAGON, "auto", {"cpu": {32: fast, 64: slow, 128: slow}, "npu": {32: slow, 64: fast}}
-    )
-
-    assert found.state == "ok"
-    assert found.what.endswith("2 text lengths; the NPU is faster for one text of (tokens): 64.")
-
-
-@pytest.mark.parametrize(("status", "choice"), [(NONE, "auto"), (HEXAGON, "cpu"), (HEXAGON, "npu")])
-def test_without_a_choice_of_devices_no_calibration_is_missed(
-    status: NpuStatus, choice: DeviceChoice
-) -> None:
-    assert verdict(npu.check_calibration(status, choice, {})) == ("ok", False)
-
-
 def test_a_home_inside_appdata_is_pointed_out() -> None:
     inside = home.check_place(PureWindowsPath(r"C:\Users\ann\AppData\Roaming\npu"))
     beside = home.check_place(PureWindowsPath(r"C:\Users\ann\.npu-gateway"))
@@ -292,19 +147,6 @@ def test_a_configuration_that_cannot_be_used_fails_with_the_reason(tmp_path: Pat
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    """Holds the model "tiny"."""
-    store = ModelStore(tmp_path / "models")
-    with store.staging("tiny") as staging:
-        content = staging.folder / "content"
-        content.mkdir(parents=True)
-        (content / "model.onnx").write_bytes(b"12345")
-        files = (StoredFile.of(content / "model.onnx", content),)
-        staging.publish(content, Manifest("tiny", "chat", "abc", 512, None, "gguf:tiny.gguf", files))
-    return store
-
-
 def test_a_model_with_a_changed_byte_is_found_by_reading_it(store: ModelStore) -> None:
     (store.require("tiny").folder / "model.onnx").write_bytes(b"12340")
 
@@ -340,19 +182,6 @@ def test_the_default_model_must_be_here_or_come_by_itself(
     store: ModelStore, model_id: str, state: str
 ) -> None:
     assert home.check_choice(store, "chat", model_id).state == state
-
-
-def health(status: str, detail: str | None = None) -> Health:
-    model = ModelStatus("bge", "embedding", "ready", "cpu", "r", detail, 512, 384, 0, 0, 0)
-    return Health(
-        status=status,  # type: ignore[arg-type]
-        version=__version__,
-        uptime_seconds=1.0,
-        npu=NONE,
-        models=(model,),
-        memory=MemoryStatus(0),
-        queue=QueueStatus(0, 0),
-    )
 
 
 def test_a_healthy_gateway_is_shown_with_its_address() -> None:
@@ -401,14 +230,6 @@ def test_clients_are_advised_when_localhost_has_no_address(
     addresses: list[str], expected: tuple[str, bool]
 ) -> None:
     assert verdict(gateway.check_localhost(addresses, 8000)) == expected
-
-
-def doctor(
-    root: Path, *arguments: str, **variables: str
-) -> tuple[subprocess.CompletedProcess[str], dict[str, Finding]]:
-    done = npu_gateway("doctor", "--json", *arguments, env=environment(root, **variables))
-    findings = [Finding(**raw) for raw in json.loads(done.stdout)["findings"]]
-    return done, {finding.name: finding for finding in findings}
 
 
 def test_the_command_finds_nothing_wrong_with_an_intact_home(models_home: Home) -> None:

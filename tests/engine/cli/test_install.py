@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli.mcp_clients import FILE_CLIENTS, Machine, edit, server_entry
+from engine.cli.mcp_clients import FILE_CLIENTS, ConfigPlaces, edit, server_entry
 from engine.errors import BadInput
 from tests.engine.cli.commands import npu_gateway
 
@@ -152,7 +152,7 @@ def test_a_link_stays_a_link_and_permissions_stay(file: Path, tmp_path: Path) ->
 def test_each_client_has_its_place_on_each_system(
     tmp_path: Path, client: str, system: str, expected: list[str]
 ) -> None:
-    machine = Machine(system, tmp_path, {"APPDATA": str(tmp_path / "Roaming")})
+    machine = ConfigPlaces(system, tmp_path, {"APPDATA": str(tmp_path / "Roaming")})
 
     assert FILE_CLIENTS[client].files(machine) == tuple(tmp_path / path for path in expected)
 
@@ -168,7 +168,7 @@ def test_the_store_package_of_claude_desktop_reads_its_redirected_folder(
         classic.mkdir(parents=True)
     variables = {"APPDATA": str(tmp_path / "Roaming"), "LOCALAPPDATA": str(tmp_path / "Local")}
 
-    files = FILE_CLIENTS["claude-desktop"].files(Machine("win32", tmp_path, variables))
+    files = FILE_CLIENTS["claude-desktop"].files(ConfigPlaces("win32", tmp_path, variables))
 
     redirected = package / "LocalCache" / "Roaming" / "Claude"
     assert [file.parent for file in files] == [redirected, *([classic] if with_classic else [])]

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from engine.cli.mcp_clients import Machine
+from engine.cli.mcp_clients import ConfigPlaces
 from engine.cli.service_managers import Service, service_for
 from engine.daemon import claim
 from engine.daemon.start import boot_log
@@ -28,7 +28,7 @@ TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
 
 def described(system: str) -> Service:
     variables = {"USERDOMAIN": "DESK", "USERNAME": "mü & co"}
-    return service_for(Machine(system, Path("/home/me"), variables), HOME)
+    return service_for(ConfigPlaces(system, Path("/home/me"), variables), HOME)
 
 
 def unit(service: Service) -> configparser.ConfigParser:

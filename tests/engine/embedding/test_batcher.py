@@ -2,90 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from engine.embedding import batcher as batcher_module
-from engine.embedding.batcher import BATCH_TOKENS, Batcher
+from engine.embedding.batcher import BATCH_TOKENS
 from engine.embedding.devices.costs import Cost, CostTable
 from engine.embedding.devices.device import DeviceFailed
 from engine.errors import ModelNotReady, Overloaded
-from engine.types import Device
 from engine.workers.supervisor import WorkerUnavailable
-
-WAIT_SECONDS = 5
-TICK_SECONDS = 0.015625
-
-
-class ManualDevice:
-    """Runs a batch when the test releases it; a text's vector is its length."""
-
-    lanes = 1
-
-    def __init__(self, device: Device = "cpu", costs: CostTable | None = None) -> None:
-        self.device = device
-        self.costs = costs
-        self.usable_tokens = 512
-        self.expected_seconds = 0.0
-        self.batches: asyncio.Queue[list[int]] = asyncio.Queue()
-        self.outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
-        self.worker = ReadyWorker()
-
-    def longest(self) -> int:
-        return self.usable_tokens
-
-    def hopeless(self) -> bool:
-        return not self.usable_tokens
-
-    def unavailable(self) -> WorkerUnavailable:
-        return WorkerUnavailable("It was switched off.", retry_after_seconds=1)
-
-    def busy_seconds(self) -> float:
-        return self.expected_seconds
-
-    async def run(
-        self, token_ids: Sequence[NDArray[np.int32]], expected_seconds: float
-    ) -> NDArray[np.float32]:
-        lengths = [len(ids) for ids in token_ids]
-        self.expected_seconds = expected_seconds
-        self.batches.put_nowait(lengths)
-        await asyncio.sleep(0)  # as a real one, it never answers at once
-        error = await self.outcomes.get()
-        self.expected_seconds = 0.0
-        if error:
-            raise error
-        return np.array([[length] for length in lengths], dtype=np.float32)
-
-    def release(self, error: Exception | None = None) -> None:
-        self.outcomes.put_nowait(error)
-
-    async def batch(self) -> list[int]:
-        return await asyncio.wait_for(self.batches.get(), WAIT_SECONDS)
-
-
-class ReadyWorker:
-    name = "manual"
-
-
-@asynccontextmanager
-async def running() -> AsyncGenerator[tuple[Batcher, ManualDevice]]:
-    device = ManualDevice()
-    batcher = Batcher([device])  # type: ignore[list-item]
-    async with batcher.running():
-        yield batcher, device
-
-
-def texts(*lengths: int) -> list[NDArray[np.int32]]:
-    return [np.arange(length, dtype=np.int32) for length in lengths]
-
-
-async def embed(batcher: Batcher, *lengths: int) -> list[float]:
-    return [float(vector[0]) for vector, _ in await batcher.embed(texts(*lengths))]
+from tests.engine.embedding.manual_device import (
+    TICK_SECONDS,
+    WAIT_SECONDS,
+    costs,
+    devices_of,
+    embed,
+    running,
+    running_two,
+    settled,
+    texts,
+)
 
 
 async def test_an_idle_device_starts_at_once_with_a_single_text() -> None:
@@ -240,27 +177,6 @@ async def test_a_full_line_refuses_at_once(monkeypatch: pytest.MonkeyPatch) -> N
             task.cancel()
 
 
-PER_TEXT = {32: 0.001, 64: 0.002, 128: 0.004, 256: 0.008, 512: 0.016}
-
-
-def costs(first: float, factor: float) -> CostTable:
-    return CostTable({length: Cost(first, factor * seconds) for length, seconds in PER_TEXT.items()})
-
-
-async def devices_of(batcher: Batcher, *lengths: int) -> set[Device]:
-    return {device for _, device in await batcher.embed(texts(*lengths))}
-
-
-@asynccontextmanager
-async def running_two(
-    cpu: CostTable, npu: CostTable, forced: Device | None = None
-) -> AsyncGenerator[tuple[Batcher, ManualDevice, ManualDevice]]:
-    devices = ManualDevice("cpu", cpu), ManualDevice("npu", npu)
-    batcher = Batcher(devices, forced=forced)  # type: ignore[arg-type]
-    async with batcher.running():
-        yield batcher, *devices
-
-
 async def test_a_single_text_goes_to_the_device_that_runs_it_faster() -> None:
     async with running_two(cpu=costs(0.005, 1), npu=costs(0.002, 2)) as (batcher, _, npu):
         task = asyncio.create_task(devices_of(batcher, 10))
@@ -363,13 +279,6 @@ async def test_when_every_device_is_lost_those_who_wait_are_told() -> None:
 
         with pytest.raises(WorkerUnavailable, match="switched off"):
             await asyncio.wait_for(embed(batcher, 5), WAIT_SECONDS)
-
-
-async def settled(batcher: Batcher, waiting: int) -> None:
-    """Until so many texts stand in line."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while batcher.waiting != waiting:
-            await asyncio.sleep(0)
 
 
 async def test_batches_shorter_than_a_tick_of_the_clock_are_all_answered_and_rightly_timed(
