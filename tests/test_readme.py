@@ -89,7 +89,7 @@ def test_every_page_that_a_document_links_to_is_there() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md", "docs/reliability.md"])
 def test_every_path_that_a_document_names_exists(document: str) -> None:
     text = (PROJECT / document).read_text(encoding="utf-8")
     named = set(

@@ -59,7 +59,7 @@ def pip_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def from_folder(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    monkeypatch.setenv("PIP_FIND_LINKS", wheel.parent.as_uri())
 
 
 @pytest.fixture

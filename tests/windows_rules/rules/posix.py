@@ -1,6 +1,7 @@
 """The product finds in `os` and `signal` what Windows has, and `os.chmod` changes nothing but read-only.
 
-Libraries keep theirs: they run the branches for this system, which need them.
+Libraries keep theirs: they run the branches for this system, which need them. So do `getuid` and `uname`, in
+branches of the product that mypy sees are not for Windows (`mypy --platform win32`).
 """
 
 import os
@@ -14,9 +15,9 @@ PRODUCT = ("engine", "mcp_server", "openai_shim")
 LACKING = {
     os: (
         *("chown", "confstr", "ctermid", "fork", "forkpty", "getegid", "geteuid", "getgid", "getgroups"),
-        *("getloadavg", "getpgid", "getpgrp", "getpriority", "getsid", "getuid", "killpg", "lchown"),
+        *("getloadavg", "getpgid", "getpgrp", "getpriority", "getsid", "killpg", "lchown"),
         *("mkfifo", "nice", "openpty", "pipe2", "sched_getaffinity", "setpgid", "setpriority", "setsid"),
-        *("setuid", "statvfs", "sync", "uname", "wait", "wait3", "wait4", "WNOHANG", "O_NOFOLLOW"),
+        *("setuid", "statvfs", "sync", "wait", "wait3", "wait4", "WNOHANG", "O_NOFOLLOW"),
     ),
     signal: (
         *("SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP"),
