@@ -22,4 +22,6 @@ def serve(
     from engine.settings import Settings
     from openai_shim.process import run
 
-    run(Settings.load(host=host, port=port, embed=embed, chat=chat, device=device), auto_started=auto)
+    given = {"host": host, "port": port, "embed": embed, "chat": chat, "device": device}
+    flags = tuple(f"--{name}={value}" for name, value in given.items() if value is not None)
+    run(Settings.load(**given), auto_started=auto, flags=flags)

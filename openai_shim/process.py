@@ -23,13 +23,21 @@ from openai_shim.serve.server import serving
 from openai_shim.serve.tls import configured_tls
 
 
-def run(settings: Settings, *, auto_started: bool) -> None:
-    """Until a signal or nobody needs it. Raises EngineError for what keeps it from serving."""
+def run(settings: Settings, *, auto_started: bool, flags: tuple[str, ...] = ()) -> None:
+    """Until a signal or nobody needs it. flags: of `serve`, for a restart.
+
+    Raises EngineError for what keeps it from serving.
+    """
     try:
         keys, tls = settings.keys(), configured_tls(settings)
         certificate = tls.certificate if tls else None
         with claim(
-            settings.home, settings.host, settings.port, auto_started=auto_started, certificate=certificate
+            settings.home,
+            settings.host,
+            settings.port,
+            auto_started=auto_started,
+            certificate=certificate,
+            flags=flags,
         ) as claimed:
             log_to_file(settings, on_screen=not auto_started)
             run_server(_run(settings, keys, tls.context if tls else None, claimed))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import time
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from engine.settings import Home
 if TYPE_CHECKING:
     from engine.daemon import Endpoint
     from engine.remote.client import GatewayClient, RemoteEmbeddings
-    from engine.types import ChatRequest, Health, ModelState
+    from engine.types import Health, ModelState
 
 NO_GATEWAY = "No gateway is running. Start one with: npu-gateway serve"
 
@@ -71,31 +71,40 @@ def unload(model_id: str) -> None:
 
 @click.command(epilog="Example:  npu-gateway restart")
 def restart() -> None:
-    """End the running gateway and start one in the background, with the configuration as it is now."""
-    from engine.daemon import ensure
+    """End the running gateway and start one in the background, with the configuration as it is now.
+
+    One that was started by hand keeps its kind and its flags.
+    """
+    from engine.daemon import ensure, find
     from engine.daemon import stop as stop_gateway
+    from engine.daemon.start import GATEWAY_COMMAND, SERVE
+    from engine.settings import Settings
+
+    Settings.load().keys()  # what is wrong with the configuration is known while a gateway still runs
+    home = Home.locate()
 
     async def replace() -> "Endpoint":
-        await stop_gateway(Home.locate())
-        return await ensure(Home.locate())
+        before = await find(home)
+        by_hand = before is not None and not before.auto_started
+        await stop_gateway(home)
+        return await ensure(home, command=(*SERVE, *before.flags) if before and by_hand else GATEWAY_COMMAND)
 
     click.echo(f"A new gateway runs at {asyncio.run(replace()).url}")
 
 
 @click.command(epilog="Example:  npu-gateway logs -n 200")
 @click.option("-n", "--lines", default=50, show_default=True, help="Lines to show of each file.")
-def logs(lines: int) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on, until Ctrl-C.")
+def logs(lines: int, follow: bool) -> None:
     """Show the end of the log files of the gateway and of its workers."""
+    from engine.cli.logs import follow_logs, log_files, show_ends
+
     folder = Home.locate().log
-    files = sorted(
-        file for file in folder.glob("*.log") if not file.name.startswith("mcp-") and file.stat().st_size
-    )
-    if not files:
+    if not log_files(folder):
         click.echo(f"Nothing has been logged in {folder} yet.")
-    for file in files:
-        click.secho(f"== {file} ==", bold=True)
-        last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-        click.echo("\n".join(last))
+    shown = show_ends(folder, lines)
+    if follow:
+        follow_logs(folder, shown)
 
 
 @click.command(
@@ -129,7 +138,7 @@ def embed(texts: tuple[str, ...], model: str | None, query: bool, as_json: bool)
 
 
 @click.command(epilog='Example:  npu-gateway chat "What is the capital of France?"')
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @click.option("--model", help="Chat model; the default one if left out.")
 @click.option("--system", help="Instructions for the model.")
 @click.option(
@@ -140,36 +149,23 @@ def embed(texts: tuple[str, ...], model: str | None, query: bool, as_json: bool)
     help="Most tokens to generate.",
 )
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
-def chat(prompt: str, model: str | None, system: str | None, max_tokens: int, temperature: float) -> None:
-    """Stream an answer to PROMPT; starts a gateway if none runs. Speed goes to standard error."""
+def chat(
+    prompt: str | None, model: str | None, system: str | None, max_tokens: int, temperature: float
+) -> None:
+    """Stream an answer to PROMPT; starts a gateway if none runs. Speed goes to standard error.
+
+    Without PROMPT it is a conversation; with - , or when text is piped in, that text is the prompt.
+    """
+    from engine.cli.conversation import ask_once, converse
     from engine.types import ChatRequest, Message, Sampling
 
     before = (Message("system", system),) if system else ()
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    asyncio.run(_stream(ChatRequest((*before, Message("user", prompt)), model=model, sampling=sampling)))
-
-
-async def _stream(request: "ChatRequest") -> None:
-    from contextlib import aclosing
-
-    from engine.types import ChatFinished, ChatPiece, ChatStarted
-
-    first_piece_at = 0.0
-    async with _gateway() as gateway, aclosing(gateway.chat(request)) as events:
-        async for event in events:
-            match event:
-                case ChatStarted():
-                    first_piece_at = time.perf_counter()
-                case ChatPiece(text):
-                    click.echo(text, nl=False)
-                case ChatFinished(_, usage):
-                    click.echo()
-                    _print_speed(usage.completion_tokens, time.perf_counter() - first_piece_at)
-
-
-def _print_speed(tokens: int, seconds_after_first: float) -> None:
-    speed = f", {(tokens - 1) / seconds_after_first:.1f} tokens/s" if tokens > 1 else ""
-    click.secho(f"{tokens} tokens{speed}", dim=True, err=True)
+    asked = ChatRequest(before, model=model, sampling=sampling)
+    if prompt is None and sys.stdin.isatty():
+        asyncio.run(converse(_gateway(), asked))
+    else:
+        asyncio.run(ask_once(_gateway(), asked, sys.stdin.read() if prompt in (None, "-") else str(prompt)))
 
 
 def _gateway() -> "GatewayClient":

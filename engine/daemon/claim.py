@@ -32,12 +32,18 @@ class Claim:
 
 @contextmanager
 def claim(
-    home: Home, host: str, port: int, *, auto_started: bool, certificate: str | None = None
+    home: Home,
+    host: str,
+    port: int,
+    *,
+    auto_started: bool,
+    certificate: str | None = None,
+    flags: tuple[str, ...] = (),
 ) -> Iterator[Claim]:
     """Be the one gateway of `home` for the length of the block.
 
     auto_started: nobody asked for this port, so any free one will do when it is taken.
-    certificate: PEM, if the socket will speak HTTPS.
+    certificate: PEM, if the socket will speak HTTPS. flags: as in Endpoint.
     Raises GatewayRunning if another process is the gateway, PortTaken if the port is not free.
     """
     with _held(home), ExitStack() as opened:
@@ -53,6 +59,7 @@ def claim(
             instance=secrets.token_hex(8),
             auto_started=auto_started,
             certificate=certificate,
+            flags=flags,
         )
         # Listening comes first: a client that reads the file at once waits in the backlog, it is not refused.
         with published(home, endpoint):

@@ -26,6 +26,7 @@ class Endpoint:
 
     instance: random, new with every start; tells one gateway from its successor on the same port.
     certificate: PEM, of a gateway that speaks HTTPS.
+    flags: what `serve` was started with, for one that takes its place.
     """
 
     url: str
@@ -36,6 +37,7 @@ class Endpoint:
     instance: str
     auto_started: bool
     certificate: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 def endpoint_file(home: Home, api: int = API) -> Path:
@@ -46,9 +48,8 @@ def read(home: Home, api: int = API) -> Endpoint | None:
     """What is published, or None. It may be left over from a killed gateway: ask before trusting it."""
     try:
         raw = json.loads(endpoint_file(home, api).read_text(encoding="utf-8"))
-        endpoint = Endpoint(
-            **{field.name: raw[field.name] for field in fields(Endpoint) if field.name in raw}
-        )
+        known = {field.name: raw[field.name] for field in fields(Endpoint) if field.name in raw}
+        endpoint = Endpoint(**known | {"flags": tuple(map(str, known.get("flags", ())))})
         return endpoint if _can_be_asked(endpoint) else None
     except (OSError, ValueError, TypeError, RecursionError):  # absent, being replaced (Windows), or damaged
         return None

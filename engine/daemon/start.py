@@ -23,7 +23,8 @@ from engine.files import make_private
 from engine.settings import Home
 
 # -P: the gateway works in the home folder and must not import what happens to lie there.
-GATEWAY_COMMAND = (sys.executable, "-P", "-m", "engine.cli", "serve", "--auto")
+SERVE = (sys.executable, "-P", "-m", "engine.cli", "serve")
+GATEWAY_COMMAND = (*SERVE, "--auto")
 RESPAWN_SECONDS = 3.0
 CRASHES_ALLOWED = 2
 BOOT_LOG_LIMIT_BYTES = 1_000_000

@@ -22,11 +22,13 @@ def npu_gateway(
     prelude: str = "",
     timeout_seconds: float = 60,
     encoding: str = "utf-8",
+    stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """prelude: Python that runs in the process before the command does."""
     return subprocess.run(
         [sys.executable, "-c", prelude + RUN_MAIN, *arguments],
         env=env,
+        input=stdin,
         capture_output=True,
         encoding=encoding,
         timeout=timeout_seconds,

@@ -2,15 +2,22 @@
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
+from engine.cli.conversation import converse
 from engine.daemon import Endpoint, ensure, find
+from engine.remote.client import GatewayClient
 from engine.settings import Home
-from tests.engine.cli.commands import environment, npu_gateway
+from engine.types import ChatRequest
+from tests.engine.cli.commands import RUN_MAIN, environment, npu_gateway, started
 from tests.mcp_server.canned import command, dismiss
 
 
@@ -103,6 +110,45 @@ def test_what_the_output_has_no_letter_for_is_replaced(home: Home) -> None:
     assert (done.returncode, done.stdout) == (0, "user: ?ód? ?. \n")
 
 
+@pytest.mark.parametrize("arguments", [["chat"], ["chat", "-"]])
+def test_what_is_piped_into_chat_is_the_prompt(home: Home, arguments: list[str]) -> None:
+    done = npu_gateway(*arguments, env=environment(home.root), stdin="hello 😀\n")
+
+    assert done.stdout == "user: hello 😀\n. \n"
+
+
+def test_nothing_piped_into_chat_is_an_error(home: Home) -> None:
+    done = npu_gateway("chat", env=environment(home.root), stdin="")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("npu-gateway: There is nothing to answer")
+
+
+async def test_a_conversation_remembers_what_was_said(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(["one", "", "busy", "two"])
+
+    def typed(_: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    await converse(GatewayClient.of(await found(home)), ChatRequest(()))
+
+    shown = capsys.readouterr()
+    assert shown.out == "user: one. \nuser: one. assistant: user: one. . user: two. \n\n"
+    assert "Too many chats are waiting." in shown.err
+
+
+async def found(home: Home) -> Endpoint:
+    endpoint = await find(home)
+    assert endpoint
+    return endpoint
+
+
 def test_a_refused_chat_is_one_line_without_a_traceback(home: Home) -> None:
     done = run(home, "chat", "busy")
 
@@ -117,7 +163,7 @@ def test_an_unknown_model_names_the_command_that_fetches_it(home: Home) -> None:
     assert "npu-gateway pull nope" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["embed"], ["chat"], ["chat", "hi", "--temperature", "99"]])
+@pytest.mark.parametrize("arguments", [["embed"], ["chat", "hi", "--temperature", "99"]])
 def test_wrong_usage_is_exit_status_2(home: Home, arguments: list[str]) -> None:
     assert run(home, *arguments).returncode == 2
 
@@ -152,3 +198,63 @@ def test_stop_ends_the_gateway_and_says_so(tmp_path: Path) -> None:
 
     assert run(home, "stop").stdout == "The gateway has ended.\n"
     assert run(home, "stop").stdout == "No gateway was running.\n"
+
+
+def test_logs_goes_on_with_what_comes(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "gateway.log"
+    log.parent.mkdir()
+    log.write_text("one\n")
+    command = [sys.executable, "-c", RUN_MAIN, "logs", "-f"]
+    with subprocess.Popen(
+        command, env=environment(tmp_path), stdout=subprocess.PIPE, encoding="utf-8"
+    ) as following:
+        assert following.stdout
+        too_late = threading.Timer(30, following.kill)
+        too_late.start()
+        try:
+            assert [following.stdout.readline() for _ in range(2)][1] == "one\n"
+            with log.open("a") as more:
+                more.write("two\n")
+            assert [following.stdout.readline() for _ in range(2)][1] == "two\n"
+        finally:
+            too_late.cancel()
+            following.kill()
+
+
+def test_a_gateway_that_was_started_by_hand_is_restarted_by_hand_with_its_flags(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    port = str(free_port())
+    with started("serve", "--port", port, "--device", "cpu", env=environment(home.root)):
+        before = asyncio.run(up(home))
+        done = run(home, "restart")
+    after = asyncio.run(up(home))
+    run(home, "stop")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert after.instance != before.instance
+    assert (after.url, after.auto_started) == (before.url, False)
+    assert after.flags == (f"--port={port}", "--device=cpu")
+
+
+def test_with_a_configuration_that_cannot_be_used_the_gateway_goes_on(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    asyncio.run(ensure(home, command=command()))
+    home.config_file.write_text("port = 0.5")
+
+    done = run(home, "restart")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "port must be a whole number" in done.stderr
+    asyncio.run(dismiss(home))
+
+
+async def up(home: Home) -> Endpoint:
+    async with asyncio.timeout(30):
+        while (endpoint := await find(home)) is None:
+            await asyncio.sleep(0.05)
+    return endpoint
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
