@@ -27,7 +27,7 @@ class BoundedLog:
         written = text.encode(errors="backslashreplace")[: self._limit]  # a header may have half a character
         file = self._file or self._opened("ab")
         if file.tell() + len(written) > self._limit:
-            file = self._started_over(file)
+            file = self._started_over()
         file.write(written)
 
     def flush(self) -> None:
@@ -38,8 +38,8 @@ class BoundedLog:
             self._file.close()
             self._file = None
 
-    def _started_over(self, full: FileIO) -> FileIO:
-        full.close()
+    def _started_over(self) -> FileIO:
+        self.close()
         try:
             os.replace(self._path, self._path.with_name(f"{self._path.name}.1"))
         except OSError:  # Windows renames no file that somebody reads: then what was in it is given up
