@@ -24,7 +24,9 @@ class BoundedLog:
 
     def write(self, text: str) -> None:
         """Raises OSError."""
-        written = text.encode(errors="backslashreplace")[: self._limit]  # a header may have half a character
+        written = text.encode(errors="backslashreplace")[
+            : self._limit
+        ]  # addresses that are no UTF-8 have surrogates
         file = self._file or self._opened("ab")
         if file.tell() + len(written) > self._limit:
             file = self._started_over()
