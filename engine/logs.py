@@ -24,10 +24,12 @@ class BoundedLog:
 
     def write(self, text: str) -> None:
         """Raises OSError."""
-        written = text.encode(errors="backslashreplace")[: self._limit]  # a header may have half a character
+        written = text.encode(errors="backslashreplace")[
+            : self._limit
+        ]  # addresses that are no UTF-8 have surrogates
         file = self._file or self._opened("ab")
         if file.tell() + len(written) > self._limit:
-            file = self._started_over(file)
+            file = self._started_over()
         file.write(written)
 
     def flush(self) -> None:
@@ -38,8 +40,8 @@ class BoundedLog:
             self._file.close()
             self._file = None
 
-    def _started_over(self, full: FileIO) -> FileIO:
-        full.close()
+    def _started_over(self) -> FileIO:
+        self.close()
         try:
             os.replace(self._path, self._path.with_name(f"{self._path.name}.1"))
         except OSError:  # Windows renames no file that somebody reads: then what was in it is given up

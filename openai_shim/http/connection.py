@@ -20,7 +20,7 @@ class Exchange(Http):
     """A request and its answer."""
 
     async def http1_request_header(self) -> None:
-        """Who leaves in the middle of the headers leaves no request, of which Sanic would log the address."""
+        """Of who leaves, Sanic logs the request; in the middle of its headers there is none yet."""
         try:
             await super().http1_request_header()  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:

@@ -17,6 +17,9 @@ from openai_shim.serve.descriptors import MAX_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
+HANDSHAKE_SECONDS = 10.0
+"""For TLS. Until then asyncio alone knows of a connection, and no limit counts it."""
+
 DRAIN_SECONDS = 15.0
 """What running requests get to finish when the gateway ends; `npu-gateway stop` waits for twice that."""
 
@@ -38,9 +41,9 @@ async def serving(
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     # Connections may wait in the backlog already: routes must be complete before the first is accepted.
     app.config[CAPACITY] = capacity
-    kept = {"start_serving": False}
+    options = {"start_serving": False, "ssl_handshake_timeout": HANDSHAKE_SECONDS if tls else None}
     servers: list[Any] = [
-        await app.create_server(sock=listener, ssl=tls, protocol=Connection, asyncio_server_kwargs=kept)
+        await app.create_server(sock=listener, ssl=tls, protocol=Connection, asyncio_server_kwargs=options)
         for listener in listeners
     ]
     first = servers[0]  # what it does to the app is done for all

@@ -49,6 +49,23 @@ def test_a_full_log_that_cannot_be_renamed_is_emptied(
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.log": "002\n003\n"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder with an open file can be moved there")
+def test_a_log_whose_folder_was_away_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log = BoundedLog(folder / "a.log", limit=4)
+    log.write("one\n")
+    folder.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            log.write("two\n")
+    folder.mkdir()
+    log.write("six\n")
+    log.close()
+
+    assert (folder / "a.log").read_text() == "six\n"
+
+
 def test_what_a_process_says_without_end_is_bounded(tmp_path: Path) -> None:
     keep(io.BytesIO(b"0123456789abcde\n" * 700_000), tmp_path / "a.log")  # 11.2 MB
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.engine import Engine
 from engine.errors import Unavailable
-from engine.hosting import fleet
+from engine.hosting import fleet, install
 from engine.models import store as store_module
 from engine.models.pull import import_gguf
 from engine.models.store import ModelStore
@@ -111,7 +111,8 @@ async def test_a_large_model_that_turns_out_to_be_damaged_is_taken_out_of_memory
 
     original = ModelStore.verify
     monkeypatch.setattr(store_module.ModelStore, "verify", verify)
-    monkeypatch.setattr(fleet, "VERIFIED_FIRST_BYTES", 0)  # as if it were too large to be verified first
+    for module in (install, fleet):  # as if it were too large to be verified first
+        monkeypatch.setattr(module, "VERIFIED_FIRST_BYTES", 0)
     async with Engine.start(Settings(home, device="cpu")) as engine:
         await engine.complete(HELLO)
         damage(home.models / "smollm2-135m-instruct" / "model.onnx.data")
