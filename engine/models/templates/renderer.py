@@ -51,14 +51,16 @@ class TemplateRenderer:
     def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.close()
+            self._process = None
 
     def render(self, messages_json: str) -> str:
         """messages_json: an array of {"role", "content"}.
 
         Raises RuntimeError when the template refuses the messages, ModelSupplyError when it passes a limit.
         """
-        if self._process is None or self._process.has_ended:
+        if self._process and self._process.has_ended:
             self.__exit__()
+        if self._process is None:
             self._process = _TemplateProcess(self._folder, self._model_id)
         seconds = _RENDER_SECONDS + len(messages_json) / _CHARACTERS_PER_SECOND
         most_characters = (64 << 10) + _MOST_TIMES * len(messages_json)
@@ -97,7 +99,7 @@ class _TemplateProcess:
             env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
             **out_of_reach_of_ctrl_c(),
         )
-        self._pid = self._popen.pid
+        self._program = psutil.Process(self._popen.pid)
         self._stdin, self._stdout = cast(BinaryIO, self._popen.stdin), cast(BinaryIO, self._popen.stdout)
         self._channel = Channel(self._stdout, self._stdin)
         self._replies: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -110,12 +112,12 @@ class _TemplateProcess:
     def _begin(self, folder: Path) -> None:
         try:
             assign(self._channel, TemplateOptions(folder, _LOAD_SECONDS))
-            self._pid = introduced(self._channel)  # Popen's may be that of a launcher, on Windows
-        except (OSError, EOFError, OtherVersion) as error:
+            self._program = psutil.Process(introduced(self._channel))  # on Windows Popen's may be a launcher
+        except (OSError, EOFError, OtherVersion, psutil.Error) as error:
             raise ModelSupplyError(
                 f"The chat template of {self._model_id} cannot be run ({error or 'its process ended'})."
             ) from error
-        self._most_bytes = _rss_bytes(self._pid) + _MOST_GROWTH_BYTES
+        self._most_bytes = self._rss_bytes() + _MOST_GROWTH_BYTES
         threading.Thread(target=self._read, name="from the template", daemon=True).start()
         match self._reply(_LOAD_SECONDS):
             case Ready():
@@ -136,8 +138,8 @@ class _TemplateProcess:
         return self._reply(seconds)
 
     def close(self) -> None:
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(self._pid).kill()
+        with contextlib.suppress(psutil.Error):  # it has ended
+            self._program.kill()
         self._popen.kill()
         self._popen.wait()
         for pipe in (self._stdin, self._stdout):
@@ -150,7 +152,7 @@ class _TemplateProcess:
             try:
                 reply = self._replies.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
-                if _rss_bytes(self._pid) > self._most_bytes:
+                if self._rss_bytes() > self._most_bytes:
                     raise self._stopped("takes too much memory") from None
                 if time.monotonic() > deadline:
                     raise self._stopped(f"has not ended after {seconds:.0f} s") from None
@@ -170,9 +172,8 @@ class _TemplateProcess:
         except (EOFError, OSError, ValueError):  # ended, or closed here
             self._replies.put(EOFError())
 
-
-def _rss_bytes(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:  # it has just ended
-        return 0
+    def _rss_bytes(self) -> int:
+        try:
+            return int(self._program.memory_info().rss)
+        except psutil.Error:  # it has just ended
+            return 0

@@ -18,6 +18,7 @@ from engine.types import ChatFinished
 from tests.engine.chat.worker_client import chat_worker
 from tests.engine.models.gguf_files import LLAMA_TEMPLATE, TinyGguf
 
+TEMPLATE_WORKER = "engine.models.templates.template_worker"
 ENDS = ChatFinished | EngineError
 FOREVER = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
 DOUBLING = "{% set ns = namespace(x='ab') %}{% for a in range(64) %}{% set ns.x = ns.x + ns.x %}{% endfor %}"
@@ -99,7 +100,7 @@ def test_nobody_waits_for_a_template_that_loops(store: ModelStore) -> None:
 def test_the_process_of_a_template_ends_with_its_user(store: ModelStore) -> None:
     with chat_worker(imported(store, LLAMA_TEMPLATE)) as worker:
         assert isinstance(worker.receive(), ChatReady)
-        (template,) = psutil.Process(worker.process.pid).children()
+        template = _template_of(psutil.Process(worker.process.pid))
 
         worker.process.kill()
 
@@ -112,7 +113,7 @@ def test_a_template_that_loops_ends_even_if_nobody_is_left_to_stop_it(store: Mod
     )
     with chat_worker(folder) as worker:
         assert isinstance(worker.receive(), ChatReady)
-        (template,) = psutil.Process(worker.process.pid).children()
+        template = _template_of(psutil.Process(worker.process.pid))
         began = template.cpu_times().user
         worker.ask("NOW")
         _eventually(lambda: template.cpu_times().user > began + 0.2)
@@ -126,11 +127,16 @@ def test_a_template_whose_process_was_ended_by_others_is_started_again(store: Mo
     messages = json.dumps([{"role": "user", "content": "hello"}])
     with TemplateRenderer(imported(store, LLAMA_TEMPLATE), "tiny") as tiny:
         prompt = tiny.render(messages)
-        (template,) = psutil.Process().children()
+        template = _template_of(psutil.Process())
         template.kill()
         psutil.wait_procs([template], timeout=20)
 
         assert tiny.render(messages) == prompt
+
+
+def _template_of(user: psutil.Process) -> psutil.Process:
+    (template,) = (child for child in user.children() if TEMPLATE_WORKER in child.cmdline())
+    return template
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
