@@ -81,7 +81,8 @@ class Scheduler:
         self._turnover.ended(request_id)
 
     def step(self) -> Iterator[FromChatWorker]:
-        yield from self._admit()
+        if self._waiting:
+            yield from self._admit()
         for outcome in self._runtime.advance(self._next_work()):
             match outcome:
                 case Advanced(sequence, logits):
@@ -123,12 +124,16 @@ class Scheduler:
             yield Ended(conversation.request_id, _overloaded(len(self._waiting), waited))
 
     def _next_work(self) -> list[SequenceWork]:
-        answering = [SequenceWork(s, 1, c.draft()) for s, c in self._active.items() if s.unread == 1]
-        reading = next((s for s in self._active if s.unread > 1), None)
-        if reading is None:
-            return answering
-        self._active[reading] = self._active.pop(reading)  # to the end of the line
-        return [*answering, SequenceWork(reading, self._slice_tokens)]
+        work, reading = [], None
+        for sequence, conversation in self._active.items():
+            if sequence.unread == 1:
+                work.append(SequenceWork(sequence, 1, conversation.draft()))
+            elif reading is None:
+                reading = sequence
+        if reading is not None:
+            self._active[reading] = self._active.pop(reading)  # to the end of the line
+            work.append(SequenceWork(reading, self._slice_tokens))
+        return work
 
     def _answer(self, sequence: TokenSequence, logits: Sequence[Logits]) -> Iterator[FromChatWorker]:
         conversation = self._active[sequence]

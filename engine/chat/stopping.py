@@ -22,6 +22,8 @@ class StopFinder:
 
     def feed(self, text: str) -> Released:
         """Take the next piece of the text."""
+        if not self._stops:
+            return Released(text, stopped=False)
         self._held += text
         found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
