@@ -6,6 +6,7 @@ python examples/semantic_search.py FOLDER "what you look for"
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ client = OpenAI(base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:800
 
 def paragraphs(folder: Path) -> list[tuple[Path, str]]:
     return [
-        (file, paragraph.strip()[:1500])  # about what the model reads
+        (file, piece)
         for file in sorted(folder.rglob("*.txt"))
         for paragraph in file.read_text(encoding="utf-8", errors="replace").split("\n\n")
-        if paragraph.strip()
+        for piece in textwrap.wrap(paragraph, 1200)  # the model reads about so much
     ]
 
 
@@ -35,6 +36,8 @@ def vectors(texts: list[str], model: str) -> np.ndarray:
 
 def main(folder: str, question: str) -> None:
     known = paragraphs(Path(folder))
+    if not known:
+        sys.exit(f"There is no text in {folder}: put some .txt files there.")
     index = Index(ndim=384, metric="ip")
     index.add(np.arange(len(known)), vectors([text for _, text in known], MODEL))
     # A question is not a document: the model was trained with an instruction in front of questions.

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from engine.types import Health, ModelState
 
 NO_GATEWAY = "No gateway is running. Start one with: npu-gateway serve"
+MUTE_GATEWAY = (
+    "A gateway runs (process {pid}) but does not answer: it hangs, or is very busy. "
+    "`npu-gateway stop` waits for it; if that does not help, end the process."
+)
 
 
 @click.command(epilog="Example:  npu-gateway status --json")
@@ -180,11 +184,14 @@ def _gateway() -> "GatewayClient":
 
 def _running() -> "Endpoint":
     from engine.daemon import find
+    from engine.daemon.find import silent
     from engine.errors import GatewayUnreachable
 
-    endpoint = asyncio.run(find(Home.locate()))
+    home = Home.locate()
+    endpoint = asyncio.run(find(home))
     if endpoint is None:
-        raise GatewayUnreachable(NO_GATEWAY)
+        mute = silent(home)
+        raise GatewayUnreachable(MUTE_GATEWAY.format(pid=mute.pid) if mute else NO_GATEWAY)
     return endpoint
 
 
@@ -246,8 +253,8 @@ def _print_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in header:
-        table.add_column(title, overflow="fold")
+    for number, title in enumerate(header):
+        table.add_column(title, overflow="fold", no_wrap=number == 0)  # ids are to be copied
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a user's words may look like markup
     Console().print(table)

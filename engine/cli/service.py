@@ -115,8 +115,18 @@ def _failure(commands: Iterable[Command]) -> str | None:
         done = _run(command)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()
-            return f"`{subprocess.list2cmdline(command)}` failed: {said}"
+            return f"`{subprocess.list2cmdline(command)}` failed: {said}{_next_step(said)}"
     return None
+
+
+def _next_step(said: str) -> str:
+    """Over ssh or in a container there is often no session for services of a user."""
+    if "connect to bus" not in said:
+        return ""
+    return (
+        "\nThis login has no session for services. Run `loginctl enable-linger`, log out and in again, and "
+        "repeat this; or start the gateway yourself with `npu-gateway serve`."
+    )
 
 
 def _run(command: Command) -> subprocess.CompletedProcess[str]:

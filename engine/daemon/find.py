@@ -28,6 +28,11 @@ async def find(home: Home) -> Endpoint | None:
     return endpoint if await answers(endpoint) else None
 
 
+def silent(home: Home) -> Endpoint | None:
+    """The gateway that holds the lock, by what it has published; ask when it does not answer."""
+    return read(home) if is_held(home_lock(home, "gateway")) else None
+
+
 async def answers(endpoint: Endpoint) -> bool:
     """Whether this very gateway (not a successor, not another program on its old port) is there."""
     try:

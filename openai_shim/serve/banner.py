@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from engine import __version__
 from engine.engine import Engine
 
 REFRESH_SECONDS = 0.25
+TELL_SECONDS = 5.0
 
 MCP_ENTRY = {"mcpServers": {"npu-gateway": {"command": "npu-gateway", "args": ["mcp"]}}}
 
@@ -22,11 +25,29 @@ async def introduce(engine: Engine, url: str, *, is_open: bool) -> None:
     console = Console(stderr=True)
     console.print(_usage(url, is_open=is_open), soft_wrap=True, highlight=False)
     if not console.is_terminal:
-        await _settled(engine, lambda: None)
+        told = _Told(console)
+        await _settled(engine, lambda: told.see(engine))
         console.print(_models(engine))
         return
     with Live(console=console, get_renderable=lambda: _models(engine), auto_refresh=False) as live:
         await _settled(engine, live.refresh)
+
+
+class _Told:
+    """How far the downloads are, in a line now and then: a log is read later, and no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._at: dict[str, float] = {}
+
+    def see(self, engine: Engine) -> None:
+        now = time.monotonic()
+        for model in engine.models():
+            if model.detail and now - self._at.get(model.id, -math.inf) >= TELL_SECONDS:
+                self._at[model.id] = now
+                self._console.print(
+                    f"{model.id}: {model.detail}", soft_wrap=True, highlight=False, markup=False
+                )
 
 
 async def _settled(engine: Engine, show: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The examples run as they are."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_langchain_chat_finds_the_text_and_answers(address: Address) -> None:
 
     assert found == "Paris is the capital of France."
     assert "Paris" in "\n".join(answer)
+
+
+def test_semantic_search_says_when_a_folder_has_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+    search = [sys.executable, EXAMPLES / "semantic_search.py", tmp_path, "anything"]
+    done = subprocess.run(search, capture_output=True, encoding="utf-8", timeout=60, check=False)
+
+    assert done.stderr.startswith("There is no text in")
 
 
 def test_semantic_search_puts_the_file_that_answers_first(address: Address, tmp_path: Path) -> None:

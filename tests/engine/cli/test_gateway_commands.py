@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import psutil
 import pytest
 
 from engine.cli.conversation import converse
@@ -190,6 +191,27 @@ def test_logs_shows_what_the_workers_said(tmp_path: Path) -> None:
         f"== {tmp_path / 'log' / 'gateway.log'} ==\none\n"
         f"== {tmp_path / 'log' / 'tiny-cpu.log'} ==\nout of memory\n"
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
+def test_a_gateway_that_hangs_is_told_from_none(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    gateway = psutil.Process(asyncio.run(ensure(home, command=command())).pid)
+    gateway.suspend()
+    try:
+        done = run(home, "status")
+    finally:
+        gateway.resume()
+        asyncio.run(dismiss(home))
+
+    assert done.returncode == 1
+    assert f"A gateway runs (process {gateway.pid}) but does not answer" in done.stderr
+
+
+def test_help_says_whole_sentences(tmp_path: Path) -> None:
+    summaries = npu_gateway("--help", env=environment(tmp_path, COLUMNS="80")).stdout.split("Commands:")[1]
+
+    assert "..." not in summaries
 
 
 def test_stop_ends_the_gateway_and_says_so(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def env(tmp_path: Path) -> Mapping[str, str]:
     program.parent.mkdir()
     program.write_text(
         f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n'
-        f"if [ -e {tmp_path}/broken ]; then echo no bus >&2; exit 1; fi\necho active\n"
+        f"if [ -e {tmp_path}/broken ]; then cat {tmp_path}/broken >&2; exit 1; fi\necho active\n"
     )
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
@@ -182,13 +182,19 @@ def test_install_writes_the_unit_and_starts_it(env: Mapping[str, str], tmp_path:
 def test_an_installation_that_the_manager_refuses_leaves_nothing(
     env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "broken").touch()
+    (tmp_path / "broken").write_text("no bus\n")
 
     done = npu_gateway("service", "install", env=env)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "npu-gateway: `systemctl --user daemon-reload` failed: no bus\n"
     assert not unit_file(tmp_path).exists()
+
+
+def test_without_a_session_bus_the_user_learns_how_to_get_one(env: Mapping[str, str], tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("Failed to connect to bus: No medium found\n")
+
+    assert "loginctl enable-linger" in npu_gateway("service", "install", env=env).stderr
 
 
 def test_remove_takes_out_what_install_put_in(env: Mapping[str, str], tmp_path: Path) -> None:
