@@ -33,7 +33,7 @@ def test_langchain_chat_finds_the_text_and_answers(address: Address) -> None:
 
 def test_semantic_search_says_when_a_folder_has_no_text(tmp_path: Path) -> None:
     pytest.importorskip("usearch")
-    search = [sys.executable, EXAMPLES / "semantic_search.py", tmp_path, "anything"]
+    search = [sys.executable, str(EXAMPLES / "semantic_search.py"), str(tmp_path), "anything"]
     done = subprocess.run(search, capture_output=True, encoding="utf-8", timeout=60, check=False)
 
     assert done.stderr.startswith("There is no text in")
