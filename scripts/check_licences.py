@@ -15,7 +15,7 @@ ALLOWED = (
     *("MIT", "BSD", "3-CLAUSE BSD", "0BSD", "APACHE", "ISC", "ZLIB", "HPND", "TCL"),
     *("PSF", "PYTHON SOFTWARE", "MPL", "MOZILLA", "UNLICENSE", "PUBLIC DOMAIN", "CC0"),
 )
-"""What a licence's name begins with, after "License ::" and the like; the Mozilla one binds only its own files."""
+"""What the name of a licence begins with; the Mozilla one binds only its own files."""
 
 
 def installed(name: str, seen: set[str]) -> Iterator[Distribution]:
@@ -34,12 +34,12 @@ def installed(name: str, seen: set[str]) -> Iterator[Distribution]:
 
 def licences(package: Distribution) -> list[str]:
     metadata = package.metadata
-    if expression := metadata.get("License-Expression"):
+    for expression in metadata.get_all("License-Expression") or ():
         return [each.strip("() ") for each in expression.replace(" OR ", " AND ").split(" AND ")]
     classified = metadata.get_all("Classifier") or []
     named = [each.rpartition("::")[2].strip() for each in classified if each.startswith("License ::")]
     precise = [each for each in named if each != "OSI Approved"]
-    short = (metadata.get("License") or "").splitlines()[:1]
+    short = (metadata.get_all("License") or [""])[0].splitlines()[:1]
     return precise or short
 
 
