@@ -72,6 +72,13 @@ class CalibrationFile:
             return {}
 
     def write(self, costs: Mapping[str, Mapping[int, Cost]]) -> None:
+        """On a full disk the costs hold for as long as this process lives."""
+        try:
+            self._write(costs)
+        except OSError as error:
+            logger.warning("what the devices cost cannot be kept for the next start: %s", error)
+
+    def _write(self, costs: Mapping[str, Mapping[int, Cost]]) -> None:
         raw = {
             "key": self._key,
             "costs": {d: {str(n): vars(cost) for n, cost in table.items()} for d, table in costs.items()},

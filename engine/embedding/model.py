@@ -224,14 +224,14 @@ class EmbeddingModel:
                 logger.warning("calibration is put off until the devices change: %s", error)
 
     async def _measure_missing(self, npu: NpuDevice, file: CalibrationFile) -> None:
-        known = {name: dict(costs) for name, costs in file.read().items()}
+        known = {name: dict(costs) for name, costs in (await asyncio.to_thread(file.read)).items()}
         devices: tuple[EmbeddingDevice, ...] = (self._cpu, npu)
         for device, lengths in zip(devices, (LENGTHS, npu.available), strict=True):
             costs = known.setdefault(device.device, {})
             for length in lengths:
                 if length not in costs:
                     costs[length] = await measure(device, length)
-                    file.write(known)
+                    await asyncio.to_thread(file.write, known)
         if npu.available and not npu.preparing:
             for device in devices:
                 device.costs = CostTable(known[device.device])

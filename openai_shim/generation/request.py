@@ -24,7 +24,7 @@ Stops = Annotated[
     Field(max_length=MAX_STOPS),
     BeforeValidator(_listed, json_schema_input_type=str | list[str]),
 ]
-TokenCount = Annotated[int, Field(ge=1)]
+TokenCount = Annotated[int, Field(ge=1, lt=2**63)]
 TokenId = Annotated[int, Field(ge=0)]
 
 

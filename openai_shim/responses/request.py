@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from engine.types import ChatRequest, JsonFormat, Sampling
 from openai_shim.chat.answer_format import FormatKind, SchemaNotes, json_format
 from openai_shim.chat.tools import chosen_tool, tool_use
+from openai_shim.generation.request import TokenCount
 from openai_shim.http.errors import WIRE_NAMES, BadParameter
 from openai_shim.http.parsing import RequestModel
 from openai_shim.responses.items import InputItem, conversation
@@ -75,7 +76,7 @@ class ResponseRequest(RequestModel):
     ]
     model: str | None = None
     instructions: str | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: TokenCount | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     text: TextOptions | None = None

@@ -138,6 +138,6 @@ async def test_a_home_that_is_deleted_while_server_and_gateway_run_hinders_no_ca
         shutil.rmtree(home.root)
         health = await wire.call("health")
 
-    home.root.mkdir()
+    home.root.mkdir(exist_ok=True)
     assert await retire(running)
     assert health["structuredContent"]["status"] == "ok"

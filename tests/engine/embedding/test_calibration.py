@@ -28,3 +28,12 @@ def test_a_damaged_file_is_measured_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text, "utf-8")
 
     assert CalibrationFile(tmp_path / "c.json", model_revision="r1", npu="chip").read() == {}
+
+
+def test_a_disk_that_takes_no_file_costs_the_next_start_only(tmp_path: Path) -> None:
+    (tmp_path / "contexts").write_text("a file where the folder should be", "utf-8")
+    file = CalibrationFile(tmp_path / "contexts" / "c.json", model_revision="r1", npu="chip")
+
+    file.write(COSTS)
+
+    assert file.read() == {}

@@ -318,3 +318,15 @@ async def test_numbers_beyond_64_bits_in_schemas_come_back_as_they_were(
     last = reply.text.strip().rpartition("data: ")[2]
     answer = json.loads(last)["response"] if streamed else reply.json()
     assert answer["tools"][0]["parameters"] == answer["text"]["format"]["schema"] == schema
+
+
+async def test_a_number_that_no_reply_can_show_is_refused(running: Gateway) -> None:
+    reply = await running.http.post("/v1/responses", json=ASK | {"max_output_tokens": 2**63})
+
+    assert reply.status_code == 400
+    assert reply.json()["error"] == {
+        "message": "Invalid 'max_output_tokens': should be less than 9223372036854775808.",
+        "type": "invalid_request_error",
+        "param": "max_output_tokens",
+        "code": "invalid_value",
+    }
