@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
-from engine.daemon import Claim, claim
+from engine.daemon import Claim, claim, keeping_its_place
 from engine.daemon.loop import run_server
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
@@ -55,6 +55,7 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
         context = GatewayContext(engine, settings, accepted, claimed.endpoint)
         with _ended_by_signals(context.closing):
             async with (
+                keeping_its_place(claimed, context.closing),
                 serving(create_app(context), claimed.sockets, tls, capacity=connection_capacity()),
                 _while_wanted(claimed, context),
             ):

@@ -12,6 +12,7 @@ Two rules make every race harmless:
 from engine.daemon.claim import Claim, claim
 from engine.daemon.endpoint import API, Endpoint
 from engine.daemon.find import find, retire, stop
+from engine.daemon.keep import keeping_its_place
 from engine.daemon.start import ensure
 
-__all__ = ["API", "Claim", "Endpoint", "claim", "ensure", "find", "retire", "stop"]
+__all__ = ["API", "Claim", "Endpoint", "claim", "ensure", "find", "keeping_its_place", "retire", "stop"]

@@ -70,12 +70,15 @@ def _can_be_asked(endpoint: Endpoint) -> bool:
 @contextmanager
 def published(home: Home, endpoint: Endpoint) -> Iterator[None]:
     """Show the endpoint to clients for the length of the block. Only the holder of the lock may call this."""
-    file = endpoint_file(home)
-    _write_private(file, json.dumps(asdict(endpoint), indent=2))
+    publish(home, endpoint)
     try:
         yield
     finally:
         unpublish(home, endpoint)
+
+
+def publish(home: Home, endpoint: Endpoint) -> None:
+    _write_private(endpoint_file(home), json.dumps(asdict(endpoint), indent=2))
 
 
 def unpublish(home: Home, endpoint: Endpoint) -> None:

@@ -21,7 +21,7 @@ from engine.daemon import stop
 from engine.errors import EngineError
 from engine.settings import Home
 from engine.types import ChatRequest, EmbedRequest, Message, Sampling
-from tests.chaos.gateway import Harmed
+from tests.chaos.gateway import HEAL_SECONDS, Harmed
 
 BGE = "bge-small-en-v1.5"
 STORY = ChatRequest((Message("user", "Tell me a long story."),), sampling=Sampling(max_tokens=300))
@@ -62,6 +62,17 @@ async def damage_the_embedding_model(harmed: Harmed) -> None:
     await kill_embedder(harmed)
 
 
+async def delete_all_but_the_models(harmed: Harmed) -> None:
+    """Lock and endpoint file with it. (Models are fetched again, which a test does without.)"""
+    for each in harmed.home.root.iterdir():
+        if each.is_dir() and each != harmed.home.models:
+            shutil.rmtree(each, ignore_errors=True)
+    await harmed.random.choice((kill_embedder, kill_chat))(harmed)
+    async with asyncio.timeout(HEAL_SECONDS):
+        while await harmed.gateway_pid() is None:
+            await asyncio.sleep(0.1)
+
+
 async def leave_in_the_middle(harmed: Harmed) -> None:
     for _ in range(3):
         with suppress(EngineError):
@@ -88,6 +99,7 @@ HARM: tuple[Callable[[Harmed], Awaitable[None]], ...] = (
     stop_chat,
     kill_gateway,
     damage_the_embedding_model,
+    delete_all_but_the_models,
     leave_in_the_middle,
     crowd,
     load_and_unload,

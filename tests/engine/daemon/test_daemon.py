@@ -294,9 +294,11 @@ async def test_a_gateway_started_by_hand_or_newer_is_used_as_it_is(
     assert (await ensure(home, command=command())).instance == running.instance
 
 
-async def test_a_gateway_with_an_older_api_gives_way(home: Home) -> None:
+async def test_a_gateway_with_an_older_api_gives_way_whatever_lies_beside_its_file(home: Home) -> None:
     old = await ensure(home, command=command())
     disguise(home, old, api=API - 1)
+    for copy in ("endpoint-v.json", "endpoint-v1 - Copy.json", "endpoint-v²json.json"):
+        (home.run / copy).write_text("{}")
 
     new = await ensure(home, command=command())
 
