@@ -93,13 +93,14 @@ class Fleet:
         verified before: by who opens them, and by their workers each time one starts.
         Raises ModelSupplyError.
         """
-        in_doubt = found.size_bytes > VERIFIED_FIRST_BYTES
+        in_doubt, told = found.size_bytes > VERIFIED_FIRST_BYTES, None
         while True:
             if in_doubt:
                 await verified(self.catalogue, found)
-            was = model.degraded
             await asyncio.sleep(TROUBLE_SECONDS)
-            in_doubt = model.degraded and not was
+            # One trouble may follow another without a pause: a crash, then damage found by the next worker.
+            trouble = model.detail if model.degraded else None
+            in_doubt, told = trouble not in (None, told), trouble
 
     def in_memory(self, kind: ModelKind) -> Iterator[LoadedModel]:
         for hosted in self._hosted.values():

@@ -15,8 +15,9 @@ from engine.engine import Engine
 from engine.errors import Unavailable
 from engine.hosting import fleet, install
 from engine.models import store as store_module
+from engine.models.catalogue import Catalogue
 from engine.models.pull import import_gguf
-from engine.models.store import ModelStore
+from engine.models.store import InstalledModel, ModelStore
 from engine.settings import Home, Settings
 from engine.types import ChatRequest, EmbedRequest, Message, Sampling
 from tests.golden import GOLDEN
@@ -90,6 +91,27 @@ async def test_damage_that_comes_while_a_model_serves_is_not_loaded_when_its_wor
     async with Engine.start(Settings(home, device="cpu", embedding_cache_mb=0)) as engine:
         await engine.embed(EmbedRequest(("warm",)))
         damage(home.models / BGE / "model.onnx")
+        (worker,) = [
+            c for c in psutil.Process().children() if "engine.embedding.cpu.cpu_worker" in c.cmdline()
+        ]
+        worker.kill()
+        vectors = await embedded(engine, item["text"])
+
+    assert np.abs(vectors[0][:5] - item["first5"]).max() < 0.005
+
+
+async def test_damage_that_comes_just_after_a_crash_was_looked_into_is_found_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def verified_then_damaged(catalogue: Catalogue, model: InstalledModel) -> None:
+        monkeypatch.undo()
+        await install.verified(catalogue, model)
+        damage(home.models / BGE / "model.onnx")
+
+    item = GOLDEN["items"][0]
+    async with Engine.start(Settings(home, device="cpu", embedding_cache_mb=0)) as engine:
+        await engine.embed(EmbedRequest(("warm",)))
+        monkeypatch.setattr(fleet, "verified", verified_then_damaged)
         (worker,) = [
             c for c in psutil.Process().children() if "engine.embedding.cpu.cpu_worker" in c.cmdline()
         ]
