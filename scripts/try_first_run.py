@@ -35,13 +35,14 @@ def main() -> None:
         try:
             wait_until_ok(gateway, URL)
             ask(URL)
-            family = [gateway.pid, *(c.pid for c in psutil.Process(gateway.pid).children(recursive=True))]
+            started = psutil.Process(gateway.pid)
+            family = [started, *started.children(recursive=True)]
             os.killpg(gateway.pid, signal.SIGINT)
             gateway.wait(timeout=30)
         finally:
             if gateway.poll() is None:
                 os.killpg(gateway.pid, signal.SIGKILL)
-    left = [pid for pid in family if psutil.pid_exists(pid)]
+    _, left = psutil.wait_procs(family, timeout=5)  # the system takes a moment to bury who has ended
     assert not left, f"still running after Ctrl-C: {left}"
     print("first run: installed, served, answered, ended")
 
