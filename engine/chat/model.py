@@ -82,6 +82,10 @@ class ChatModel:
         return self._worker.troubled
 
     @property
+    def worker_failures(self) -> int:
+        return self._worker.failures
+
+    @property
     def preparing(self) -> bool:
         return False
 

@@ -129,6 +129,10 @@ class EmbeddingModel:
         return self._npu.trouble is not None or (absent and self._npu.forced)
 
     @property
+    def worker_failures(self) -> int:
+        return self._cpu.worker.failures + (self._npu.worker.failures if self._npu else 0)
+
+    @property
     def device(self) -> Device:
         """npu as soon as texts can go there; which of them do is decided text by text."""
         return "npu" if self._npu and self._npu.longest() else "cpu"

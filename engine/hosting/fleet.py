@@ -18,7 +18,7 @@ from engine.types import ModelKind, ModelStatus
 PREFERRED_CHAT = "phi-3-mini-4k-instruct"
 
 TROUBLE_SECONDS = 0.5
-"""How soon a model that has got into trouble is looked at."""
+"""How soon a model whose worker has failed is looked at."""
 
 
 class Fleet:
@@ -87,20 +87,19 @@ class Fleet:
             raise errors.exceptions[0] from None
 
     async def _verify(self, found: InstalledModel, model: LoadedModel) -> None:
-        """Large models are verified while they already answer; each one after trouble, as that may be damage.
+        """Large models are verified while they already answer; all of them whenever a worker has failed.
 
-        Damage ends the stay of the model, and the next one begins with fetching it again. Small models are
-        verified before: by who opens them, and by their workers each time one starts.
+        It may be damage that ended it. Damage ends the stay of the model, and the next one begins with fetching
+        it again. Small models are verified before: by who opens them, and by their workers each time one starts.
         Raises ModelSupplyError.
         """
-        in_doubt, told = found.size_bytes > VERIFIED_FIRST_BYTES, None
+        in_doubt = found.size_bytes > VERIFIED_FIRST_BYTES
         while True:
+            failures = model.worker_failures
             if in_doubt:
                 await verified(self.catalogue, found)
             await asyncio.sleep(TROUBLE_SECONDS)
-            # One trouble may follow another without a pause: a crash, then damage found by the next worker.
-            trouble = model.detail if model.degraded else None
-            in_doubt, told = trouble not in (None, told), trouble
+            in_doubt = model.worker_failures != failures
 
     def in_memory(self, kind: ModelKind) -> Iterator[LoadedModel]:
         for hosted in self._hosted.values():

@@ -42,6 +42,10 @@ class LoadedModel(Protocol):
         """Something of it does not work as it should; detail says what."""
 
     @property
+    def worker_failures(self) -> int:
+        """How often a process of it has ended by itself, hung or could not begin."""
+
+    @property
     def device(self) -> Device: ...
 
     @property

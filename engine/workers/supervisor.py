@@ -33,7 +33,7 @@ class WorkerUnavailable(Unavailable):
 class Supervisor:
     """State machine: loading -> ready -> (crash, hang) failed -> (after some time) loading ...
 
-    troubled: it has failed and has not been ready since; detail says how.
+    troubled: it has failed and has not been ready since; detail says how. failures: how often so far.
     name: what people call it, such as "bge-small-en-v1.5 on cpu"; it appears in health and in errors.
     on_message: called on the event loop with everything the worker says beside what every worker says.
     on_change: called after every change of `state`. When it is no longer "ready", whatever the worker was
@@ -54,6 +54,7 @@ class Supervisor:
         self.state: ModelState = "unloaded"
         self.detail: str | None = None
         self.troubled = False
+        self.failures = 0
         self.ready_message: Ready | None = None
         self._module = module
         self._options = options
@@ -189,6 +190,7 @@ class Supervisor:
         self._forget_timers()
         self._restart = asyncio.get_running_loop().call_later(seconds, self._start_again)
         self.troubled, self.detail = True, f"{reason}; see `npu-gateway logs`"
+        self.failures += 1
         if seconds <= FIRST_SECONDS:  # once is an accident: whoever waits is served by the next process
             self.state = "loading"
             self._settled.clear()

@@ -9,7 +9,6 @@ at once where there is no NPU.
 import logging
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime
 
@@ -17,7 +16,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engine.embedding.batch_messages import BatchDone, BatchFailed, NpuBuckets, NpuOptions, NpuReady, RunBatch
+from engine.embedding.batch_messages import NpuBuckets, NpuOptions, NpuReady, RunBatch
+from engine.embedding.batch_server import serve
 from engine.embedding.npu.buckets import BUCKETS, Bucket, NpuFault
 from engine.embedding.npu.contexts import ContextCache
 from engine.embedding.npu.device import Npu, find_npu
@@ -26,7 +26,6 @@ from engine.embedding.npu.gain import LARGER_BUCKETS, MIN_GAIN, gain
 from engine.models.store import refuse_damaged
 from engine.workers.channel import Channel
 from engine.workers.child import begun
-from engine.workers.handshake import Ping, Pong
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def main() -> None:
             target=_prepare, args=(channel, embedder), kwargs={"emulated": search.npu.emulated}, daemon=True
         )
         preparation.start()
-        _serve(channel, embedder)
+        serve(channel, lambda batch: run(embedder, batch), lanes=1)  # one batch at a time, as the device does
 
 
 def identity_of(npu: Npu) -> str:
@@ -85,32 +84,6 @@ def _report(channel: Channel, embedder: NpuEmbedder, *, preparing: bool) -> None
             preparing=preparing,
         )
     )
-
-
-def _serve(channel: Channel, embedder: NpuEmbedder) -> None:
-    """One batch at a time, as the device does, until the gateway is gone."""
-    with ThreadPoolExecutor(1, thread_name_prefix="npu") as device:
-        try:
-            while True:
-                match channel.receive():
-                    case Ping():
-                        channel.send(Pong())
-                    case RunBatch() as batch:
-                        device.submit(_answer, channel, embedder, batch)
-                    case message:
-                        raise AssertionError(f"unexpected from the gateway: {message!r}")
-        except EOFError:
-            os._exit(0)  # not waiting for a batch that nobody will read, nor for a hanging driver
-
-
-def _answer(channel: Channel, embedder: NpuEmbedder, batch: RunBatch) -> None:
-    reply: BatchDone | BatchFailed
-    try:
-        reply = BatchDone(batch.batch_id, run(embedder, batch))
-    except Exception as error:  # whatever the runtime raises, the gateway decides what to do about it
-        logger.exception("batch %d failed", batch.batch_id)
-        reply = BatchFailed(batch.batch_id, f"{type(error).__name__}: {error}")
-    channel.send(reply)
 
 
 def run(embedder: NpuEmbedder, batch: RunBatch) -> NDArray[np.float32]:

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+
+from engine.models.files import StoredFile
+from engine.models.store import Manifest, ModelStore
 
 RUN_MAIN = "from engine.cli import main; main()"
 
@@ -49,3 +53,13 @@ def started(*arguments: str, env: Mapping[str, str], prelude: str = "") -> Itera
             yield process
         finally:
             process.kill()
+
+
+def install_tiny(store: ModelStore, manifest: Manifest) -> None:
+    """A model of 5 bytes; the manifest says all about it but its file."""
+    with store.staging(manifest.id) as staging:
+        content = staging.folder / "content"
+        content.mkdir(parents=True)
+        (content / "model.onnx").write_bytes(b"12345")
+        files = (StoredFile.of(content / "model.onnx", content),)
+        staging.publish(content, replace(manifest, files=files))

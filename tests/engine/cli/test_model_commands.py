@@ -5,21 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.models.files import StoredFile
 from engine.models.store import InstalledModel, Manifest, ModelStore
-from tests.engine.cli.commands import environment, npu_gateway
+from tests.engine.cli.commands import environment, install_tiny, npu_gateway
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> InstalledModel:
     """A model of 5 bytes in the home `tmp_path`."""
     store = ModelStore(tmp_path / "models")
-    with store.staging("tiny") as staging:
-        content = staging.folder / "content"
-        content.mkdir(parents=True)
-        (content / "model.onnx").write_bytes(b"12345")
-        files = (StoredFile.of(content / "model.onnx", content),)
-        staging.publish(content, Manifest("tiny", "embedding", "abc", 512, 384, "wheel:tiny==1.0", files))
+    install_tiny(store, Manifest("tiny", "embedding", "abc", 512, 384, "wheel:tiny==1.0", ()))
     return store.require("tiny")
 
 

@@ -23,6 +23,7 @@ class Model:
     detail = None
     device: Device = "cpu"
     degraded = False
+    worker_failures = 0
     preparing = False
     in_flight = 0
     npu = None

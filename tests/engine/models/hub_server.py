@@ -8,16 +8,16 @@ Faults are attributes: set them before the requests they are for.
 """
 
 import hashlib
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.engine.models.local_server import LocalServer, QuietHandler
 
 COMMIT = "1d5a3f0c" * 5
 
 
-class HubServer:
+class HubServer(LocalServer):
     """requests: what was asked so far, as "METHOD path", with " bytes=N-" for a request with a Range.
 
     refuse_with: status of every answer.
@@ -29,49 +29,26 @@ class HubServer:
     """
 
     def __init__(self, repo: str, files: Mapping[str, bytes]) -> None:
+        super().__init__(_Handler)
         self.repo = repo
         self.files = files
-        self.requests: list[str] = []
         self.refuse_with: int | None = None
         self.answer_html = False
         self.token: str | None = None
         self.cut_after: int | None = None
         self.stall_after: int | None = None
         self.damage = 0
-        self.closing = threading.Event()
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, hub: HubServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.hub = hub
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 10
-    server: _Server
+
+    def __init__(self, hub: HubServer, *connection: Any) -> None:
+        self.hub = hub
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
-        hub = self.server.hub
+        hub = self.hub
         path, wanted_range = unquote(urlsplit(self.path).path), self.headers.get("Range")
         hub.requests.append(f"{self.command} {path}" + (f" {wanted_range}" if wanted_range else ""))
         self.close_connection = True
@@ -88,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
 
     def _send_file(self, content: bytes, wanted_range: str | None) -> None:
-        hub = self.server.hub
+        hub = self.hub
         start = int(wanted_range.removeprefix("bytes=").removesuffix("-")) if wanted_range else 0
         body = bytearray(content[start:])
         if hub.damage:
@@ -117,6 +94,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass

@@ -5,12 +5,13 @@ with IndexServer("tinymodel", wheel) as index:
 """
 
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from tests.engine.models.local_server import LocalServer, QuietHandler
 
 
-class IndexServer:
+class IndexServer(LocalServer):
     """requests: the paths asked for so far.
 
     damage: how many of the next transfers of the wheel carry one flipped bit.
@@ -18,45 +19,25 @@ class IndexServer:
     """
 
     def __init__(self, project: str, wheel: Path) -> None:
+        super().__init__(_Handler)
         self.project = project
         self.wheel = wheel
-        self.requests: list[str] = []
         self.damage = 0
         self.stall_after: int | None = None
         self.stalled = threading.Event()
-        self.closing = threading.Event()
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/simple"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return f"{super().url}/simple"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, index: IndexServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+class _Handler(QuietHandler):
+    def __init__(self, index: IndexServer, *connection: Any) -> None:
         self.index = index
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 10
-    server: _Server
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
-        index = self.server.index
+        index = self.index
         index.requests.append(self.path)
         if self.path == f"/simple/{index.project}/":
             self._answer("text/html", f'<a href="/{index.wheel.name}">{index.wheel.name}</a>'.encode())
@@ -66,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _send_wheel(self) -> None:
-        index = self.server.index
+        index = self.index
         body = bytearray(index.wheel.read_bytes())
         if index.damage:
             index.damage -= 1
@@ -86,6 +67,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "max-age=600")
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
