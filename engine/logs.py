@@ -24,9 +24,10 @@ class BoundedLog:
 
     def write(self, text: str) -> None:
         """Raises OSError."""
-        written = text.encode(errors="backslashreplace")[
-            : self._limit
-        ]  # addresses that are no UTF-8 have surrogates
+        encoded = text.encode(errors="backslashreplace")  # addresses that are no UTF-8 have surrogates
+        written = encoded[: self._limit]
+        if self._file and os.fstat(self._file.fileno()).st_nlink == 0:
+            self.close()  # it was deleted, which POSIX allows: nobody would ever read on
         file = self._file or self._opened("ab")
         if file.tell() + len(written) > self._limit:
             file = self._started_over()

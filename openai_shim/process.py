@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from engine.daemon import Claim, claim, keeping_its_place
-from engine.daemon.loop import run_server
+from engine.daemon.loop import alongside, run_server
 from engine.engine import Engine
 from engine.errors import BadInput, GatewayRunning
 from engine.settings import Settings
@@ -58,13 +58,10 @@ async def _run(settings: Settings, keys: tuple[str, ...], tls: ssl.SSLContext | 
                 keeping_its_place(claimed, context.closing),
                 serving(create_app(context), claimed.sockets, tls, capacity=connection_capacity()),
                 _while_wanted(claimed, context),
+                alongside(introduce(engine, claimed.endpoint.url, is_open=is_open)),
             ):
-                introduction = asyncio.create_task(introduce(engine, claimed.endpoint.url, is_open=is_open))
                 await context.closing.wait()
                 claimed.unpublish()
-                introduction.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await introduction
 
 
 def _while_wanted(claimed: Claim, context: GatewayContext) -> AbstractAsyncContextManager[None]:

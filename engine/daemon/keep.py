@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from engine.daemon.claim import Claim
 from engine.daemon.endpoint import Endpoint, publish
 from engine.daemon.lock import home_lock
+from engine.daemon.loop import alongside
+from engine.files import make_private
 from engine.settings import Home
 
 logger = logging.getLogger(__name__)
@@ -32,13 +34,8 @@ async def keeping_its_place(
     Sets `closing` when another gateway was faster: it serves the home from now on.
     """
     with ExitStack() as held:
-        watch = asyncio.create_task(_watch(claimed, closing, held, check_seconds))
-        try:
+        async with alongside(_watch(claimed, closing, held, check_seconds)):
             yield
-        finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
 
 
 async def _watch(claimed: Claim, closing: asyncio.Event, held: ExitStack, check_seconds: float) -> None:
@@ -68,6 +65,7 @@ def _take(home: Home, endpoint: Endpoint) -> FileLock:
     lock = home_lock(home, "gateway", wait_seconds=0.2)  # clients that ask whether it is free are waited out
     lock.acquire()
     try:
+        make_private(home.log)
         publish(home, endpoint)
     except OSError:
         lock.release()

@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +19,18 @@ def run_server(main: Coroutine[Any, Any, T]) -> T:
     """
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner, _signals_wake(runner.get_loop()):
         return runner.run(main)
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Do `work` for the length of the block, whose end cancels what is left of it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @contextmanager

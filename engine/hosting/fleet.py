@@ -89,8 +89,8 @@ class Fleet:
     async def _verify(self, found: InstalledModel, model: LoadedModel) -> None:
         """Large models are verified while they already answer; all of them whenever a worker has failed.
 
-        It may be damage that ended it. Damage ends the stay of the model, and the next one begins with fetching
-        it again. Small models are verified before: by who opens them, and by their workers each time one starts.
+        Damage may have ended it. It ends the stay of the model, and the next one begins with fetching it
+        again. Small models are verified before: by who opens them, and by each worker that starts.
         Raises ModelSupplyError.
         """
         in_doubt = found.size_bytes > VERIFIED_FIRST_BYTES

@@ -28,9 +28,8 @@ def log_to_file(settings: Settings, *, on_screen: bool) -> None:
         screen.setLevel(logging.WARNING)
         screen.setFormatter(plain)
         handlers.append(screen)
-    logging.raiseExceptions = (
-        False  # else standard error, a file too, grows for as long as no line can be kept
-    )
+    # Else standard error, a file too, grows for as long as no line can be kept.
+    logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO, handlers=handlers)
     logging.getLogger("engine").setLevel(settings.log_level.upper())
     logging.getLogger("asyncio").addFilter(OnceAMinute())

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from engine.daemon.loop import alongside
 from engine.engine import Engine
 
 CHECK_SECONDS = 30.0
@@ -19,13 +20,8 @@ async def leaving_when_idle(engine: Engine, closing: asyncio.Event) -> AsyncGene
         await idle(engine)
         closing.set()
 
-    watch = asyncio.create_task(leave())
-    try:
+    async with alongside(leave()):
         yield
-    finally:
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
 
 
 async def idle(engine: Engine, *, checks: int = IDLE_CHECKS, check_seconds: float = CHECK_SECONDS) -> None:

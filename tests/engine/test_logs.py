@@ -66,6 +66,17 @@ def test_a_log_whose_folder_was_away_goes_on_when_it_is_back(tmp_path: Path) -> 
     assert (folder / "a.log").read_text() == "six\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+def test_a_log_that_is_deleted_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "a.log")
+    log.write("one\n")
+    (tmp_path / "a.log").unlink()
+    log.write("two\n")
+    log.close()
+
+    assert (tmp_path / "a.log").read_text() == "two\n"
+
+
 def test_what_a_process_says_without_end_is_bounded(tmp_path: Path) -> None:
     keep(io.BytesIO(b"0123456789abcde\n" * 700_000), tmp_path / "a.log")  # 11.2 MB
 
