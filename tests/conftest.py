@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.daemon import ensure
@@ -26,6 +27,26 @@ from engine.models.sources import wheel
 from engine.models.store import ModelStore
 from engine.remote.client import GatewayClient
 from engine.settings import Home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_gateway_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One that is left stays for half an hour, on the port that the next `npu-gateway serve` wants."""
+    yield
+    homes = str(tmp_path_factory.getbasetemp())
+    _, left = psutil.wait_procs([each for each in psutil.process_iter() if _serves(each, homes)], timeout=10)
+    started_by = [each.environ().get("PYTEST_CURRENT_TEST") for each in left]
+    for each in left:
+        each.kill()
+    assert started_by == []
+
+
+def _serves(process: psutil.Process, homes: str) -> bool:
+    try:
+        is_ours = process.environ().get("NPU_GATEWAY_HOME", "").startswith(homes)
+        return is_ours and "serve" in process.cmdline()
+    except psutil.Error:  # another user's, or it has just ended
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -207,9 +206,10 @@ async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
     assert reply.status_code == 413
 
 
-async def test_a_connection_that_cannot_be_accepted_does_not_make_it_deaf(tmp_path: Path) -> None:
-    command = (sys.executable, "-c", FIRST_ACCEPT_FAILS + RUN_MAIN, "mcp", "--http", "0")
-    async with address_of(command, Home(tmp_path)) as printed, httpx2.AsyncClient(trust_env=False) as http:
+async def test_a_connection_that_cannot_be_accepted_does_not_make_it_deaf(home: Home) -> None:
+    await ensure(home, command=command())
+    first_fails = (sys.executable, "-c", FIRST_ACCEPT_FAILS + RUN_MAIN, "mcp", "--http", "0")
+    async with address_of(first_fails, home) as printed, httpx2.AsyncClient(trust_env=False) as http:
         reply = await http.post(printed.rpartition(" ")[2], json=LIST)
 
     assert reply.status_code == 401
