@@ -8,7 +8,7 @@ import faulthandler
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import of onnxruntime_genai
 
@@ -20,19 +20,19 @@ from engine.workers.handshake import Ready
 
 
 def main() -> None:
-    with begun(TemplateOptions) as (channel, options):
-        with _at_most(options.load_seconds):
+    with begun(TemplateOptions) as (channel, options), open(os.devnull, "w", encoding="utf-8") as nowhere:
+        with _at_most(options.load_seconds, nowhere):
             tokenizer = og.Tokenizer(og.Config(str(options.folder)))
         channel.send(Ready())
         while True:
             request = channel.receive()
             assert isinstance(request, Render), request
-            channel.send(_reply(tokenizer, request))
+            channel.send(_reply(tokenizer, request, nowhere))
 
 
-def _reply(tokenizer: Any, request: Render) -> Rendered | Declined:
+def _reply(tokenizer: Any, request: Render, nowhere: TextIO) -> Rendered | Declined:
     try:
-        with _at_most(request.seconds):
+        with _at_most(request.seconds, nowhere):
             prompt = tokenizer.apply_chat_template(request.messages_json)
     except (RuntimeError, MemoryError) as error:
         return Declined(str(error))
@@ -42,14 +42,13 @@ def _reply(tokenizer: Any, request: Render) -> Rendered | Declined:
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def _at_most(seconds: float, nowhere: TextIO) -> Iterator[None]:
     """Ends the process otherwise. faulthandler's clock needs no GIL, and no parent that is still there."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == "__main__":
